@@ -19,6 +19,7 @@ import pytest
 from loguru import logger
 
 from layerstore_core import LayerStore, StoreConfig, log
+from layerstore_core.base.kernels import engine
 from tests import in_memory
 from tests.directories import new_directory
 from tests.driver_roots import DRIVERS, btrfs_file_system, remove_root, why_not
@@ -26,6 +27,7 @@ from tests.ordinary_users import OrdinaryUsers, why_no_users
 from tests.quick_program import quick_program as quick_program_in
 from tests.registry.fake_registry import FakeRegistry
 from tests.tree_state import everything
+from tests.without_kernels import plain_way
 
 OpenStore = Callable[..., LayerStore]
 NOBODY = 65534
@@ -47,6 +49,19 @@ def driver(request: pytest.FixtureRequest) -> str:
     if reason:
         pytest.skip(f"{name}: {reason}")
     return name
+
+
+@pytest.fixture(params=["kernels", "plain"])
+def each_engine(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Run a test with the kernels in C, and then without them; return which it is."""
+    name: str = request.param
+    if name == "plain":
+        with plain_way():
+            yield name
+    elif engine().kernels is None:
+        pytest.skip(engine().reason)
+    else:
+        yield name
 
 
 @pytest.fixture(scope="session")

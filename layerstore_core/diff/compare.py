@@ -25,7 +25,7 @@ from typing import Self
 
 from layerstore_core.diff.change import Change, ChangeKind, TouchedPaths
 from layerstore_core.diff.stamps import Stamps
-from layerstore_core.diff.tasks import Answer, Directory, Name, Task
+from layerstore_core.diff.tasks import Directory, Name
 from layerstore_core.tree.equal import is_new_root, same_content, same_status
 from layerstore_core.tree.extents import may_have_holes
 from layerstore_core.tree.walk import TreeWalk
@@ -53,7 +53,6 @@ class Comparison:
         self._stamps = stamps
         self.found: dict[bytes, ChangeKind] = {}
         self.names: list[Name] = []
-        self._looked_at = 0
         self._upper = TreeWalk(upper)
         self._device = os.fstat(self._upper.fd).st_dev
         self._lower: TreeWalk | None = None
@@ -71,9 +70,37 @@ class Comparison:
         if self._lower is not None:
             self._lower.close()
 
-    def start(self) -> list[Task]:
-        """Compare the roots themselves; return the tasks that follow."""
-        return [Task(b"", self._root())]
+    @property
+    def is_blind(self) -> bool:
+        """Whether nothing is known of two trees: everything has to be compared."""
+        return self._lower is not None and self._touched is None and self._stamps is None
+
+    def walks(self) -> list[TreeWalk]:
+        """Return new walks through the two trees, for another thread, which has to close them."""
+        return [walk.again() for walk in (self._upper, self._lower) if walk is not None]
+
+    def compare(self, directory: Directory) -> list[Directory]:
+        """Compare what is in a directory; return the directories in it."""
+        try:
+            self._upper.enter(directory.path)
+        except FileNotFoundError:
+            self._note_vanished(directory.path)
+            return []
+        return self._visit(directory)
+
+    def compare_path(self, path: bytes) -> list[Directory]:
+        """Compare one name of the upper or the lower tree; return the directory that is there, if it is one."""
+        assert self._lower is not None
+        parent, _, base = path.rpartition(b"/")
+        self._upper.enter(parent)
+        self._lower.enter(parent)
+        try:
+            status = os.stat(base, dir_fd=self._upper.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            self._note_vanished(path)
+            return []
+        below = self._compare_entry(base, status, self._lower_status(base))
+        return [below] if below else []
 
     def finish(self) -> list[Change]:
         """Return the changes, once everything is compared."""
@@ -81,41 +108,12 @@ class Comparison:
         self._report_directories()
         return [Change(path, self.found[path]) for path in sorted(self.found)]
 
-    def compare(self, waiting: list[Task], *, up_to: int | None = None) -> None:
-        """Compare directories with everything in them, the last first.
-
-        Args:
-            waiting: the directories, changed in place: done ones are removed, and ones found on the way are added.
-            up_to: stop after the directory with which the count reaches this: 1 for each directory, and the number of
-                names that the lower tree has in it. `None`: compare everything.
-        """
-        looked_at = 0
-        while waiting and (up_to is None or looked_at < up_to):
-            path, directory = waiting.pop()
-            try:
-                self._upper.enter(path)
-            except FileNotFoundError:
-                self._note_vanished(path)
-                continue
-            before = self._looked_at
-            waiting += [Task(self._upper.join(below.name), below) for below in self._visit(directory)]
-            looked_at += self._looked_at - before + 1
-
-    def root_fds(self) -> tuple[int, int] | None:
-        """Return the descriptors of the two roots; `None` if there is no lower tree."""
-        return (self._upper.root_fd, self._lower.root_fd) if self._lower is not None else None
-
-    def merge(self, answer: Answer) -> None:
-        """Add what another comparison of the same trees has found."""
-        self.found.update(answer.found)
-        self.names += answer.names
-
-    def _root(self) -> Directory:
+    def compare_roots(self) -> Directory:
         """Compare the roots themselves; return the root as a directory to compare."""
         if self._lower is None:
             if not is_new_root(self._upper.fd, self._root_owner):
                 self.found[b"/"] = ChangeKind.ADD
-            return Directory("", in_lower=False, untouched=False)
+            return Directory(b"", in_lower=False, untouched=False)
         upper, lower = os.fstat(self._upper.fd), os.fstat(self._lower.fd)
         untouched = self._is_untouched(b"", upper)
         if not untouched and (
@@ -124,7 +122,7 @@ class Comparison:
         ):
             self.found[b"/"] = ChangeKind.MODIFY
         guided = self._touched is not None and upper.st_ino == lower.st_ino
-        return Directory("", in_lower=True, untouched=untouched, guided=guided)
+        return Directory(b"", in_lower=True, untouched=untouched, guided=guided)
 
     def _is_untouched(self, path: bytes, status: os.stat_result) -> bool:
         """Return whether the upper tree's file at `path` is certainly as it was when its stamp was taken."""
@@ -172,7 +170,7 @@ class Comparison:
                 path = b"/" + self._upper.join(entry.name)
                 self.found[path] = ChangeKind.ADD
                 if entry.is_dir(follow_symlinks=False):
-                    directories.append(Directory(entry.name, in_lower=False, untouched=False))
+                    directories.append(Directory(path[1:], in_lower=False, untouched=False))
                 elif self._lower is not None:
                     try:
                         status = entry.stat(follow_symlinks=False)
@@ -191,7 +189,6 @@ class Comparison:
         listing: set[str] | None = None
         if not directory.untouched:
             listing = set(os.listdir(self._lower.enter(self._upper.path)))
-            self._looked_at += len(listing)
         with os.scandir(self._upper.fd) as entries:
             for entry in entries:
                 name = entry.name
@@ -200,32 +197,39 @@ class Comparison:
                 except FileNotFoundError:
                     self._note_vanished(self._upper.join(name))
                     continue
+                in_lower = listing is None or name in listing
                 if listing is not None:
-                    in_lower = name in listing
                     listing.discard(name)
-                else:
-                    in_lower = True
-                is_directory = stat.S_ISDIR(status.st_mode)
                 if in_lower and self._is_untouched(self._upper.join(name), status):
-                    if is_directory:
-                        directories.append(Directory(name, in_lower=True, untouched=True))
+                    if stat.S_ISDIR(status.st_mode):
+                        directories.append(Directory(self._upper.join(name), in_lower=True, untouched=True))
                     continue
                 try:
                     if listing is None:
                         self._lower.enter(self._upper.path)
                     lower = os.stat(name, dir_fd=self._lower.fd, follow_symlinks=False) if in_lower else None
-                    self._compare_name(name, status, lower)
                 except OSError as error:
-                    error.filename = self._upper.absolute(name)
-                    error.add_note(f"while comparing it with what is in {os.fsdecode(self._lower.root)}")
+                    self._add_context(error, name)
                     raise
-                if is_directory:
-                    both = lower is not None and stat.S_ISDIR(lower.st_mode)
-                    unread = both and lower is not None and not os.path.samestat(status, lower)
-                    directories.append(Directory(name, both, untouched=False, unread=unread))
+                if below := self._compare_entry(name, status, lower):
+                    directories.append(below)
         for name in listing or ():
             self.found[b"/" + self._upper.join(name)] = ChangeKind.DELETE
         return directories
+
+    def _lower_status(self, name: str | bytes) -> os.stat_result | None:
+        """Return the status of what has this name in the lower tree; `None` if nothing has."""
+        assert self._lower is not None
+        try:
+            return os.stat(name, dir_fd=self._lower.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+    def _add_context(self, error: OSError, name: str | bytes) -> None:
+        """Add the paths of a name in the current directories to an error."""
+        assert self._lower is not None
+        error.filename = self._upper.absolute(name)
+        error.add_note(f"while comparing it with what is in {os.fsdecode(self._lower.root)}")
 
     def _compare_touched(self, touched: TouchedPaths) -> list[Directory]:
         """Do what `_compare` does, but look only at touched paths."""
@@ -246,20 +250,28 @@ class Comparison:
             except FileNotFoundError:
                 self._note_vanished(self._upper.join(name))
                 continue
-            try:
-                lower = os.stat(name, dir_fd=self._lower.fd, follow_symlinks=False)
-            except FileNotFoundError:
-                lower = None
-            self._compare_name(name, status, lower)
-            if stat.S_ISDIR(status.st_mode):
-                both = lower is not None and stat.S_ISDIR(lower.st_mode)
-                same = lower is not None and lower.st_ino == status.st_ino
-                guided = both and same
-                unread = both and lower is not None and not os.path.samestat(status, lower)
-                directories.append(Directory(name, both, untouched=False, guided=guided, unread=unread))
+            lower = self._lower_status(name)
+            if below := self._compare_entry(name, status, lower):
+                guided = lower is not None and stat.S_ISDIR(lower.st_mode) and lower.st_ino == status.st_ino
+                directories.append(below._replace(guided=guided))
         return directories
 
-    def _compare_name(self, name: str, upper: os.stat_result, lower: os.stat_result | None) -> None:
+    def _compare_entry(
+        self, name: str | bytes, upper: os.stat_result, lower: os.stat_result | None
+    ) -> Directory | None:
+        """Compare a name's files in the two trees; return the upper tree's directory, which is to be compared."""
+        try:
+            self._compare_name(name, upper, lower)
+        except OSError as error:
+            self._add_context(error, name)
+            raise
+        if not stat.S_ISDIR(upper.st_mode):
+            return None
+        both = lower is not None and stat.S_ISDIR(lower.st_mode)
+        unread = both and lower is not None and not os.path.samestat(upper, lower)
+        return Directory(self._upper.join(name), both, untouched=False, unread=unread)
+
+    def _compare_name(self, name: str | bytes, upper: os.stat_result, lower: os.stat_result | None) -> None:
         """Compare a name's files in the two trees, but not the content or the attributes of directories."""
         if lower is None:
             self.found[b"/" + self._upper.join(name)] = ChangeKind.ADD
@@ -271,7 +283,7 @@ class Comparison:
             below = (lower.st_dev, lower.st_ino) if lower is not None else None
             self.names.append(Name(b"/" + self._upper.join(name), (upper.st_dev, upper.st_ino), below))
 
-    def _differ(self, name: str, upper: os.stat_result, lower: os.stat_result) -> bool:
+    def _differ(self, name: str | bytes, upper: os.stat_result, lower: os.stat_result) -> bool:
         """Return whether a name's files differ, apart from the content and the attributes of directories."""
         if not same_status(upper, lower):
             return True
@@ -285,10 +297,11 @@ class Comparison:
         if not same_xattrs(self._upper.handle(name), self._lower.handle(name)):
             return True
         if stat.S_ISLNK(upper.st_mode):
-            return os.readlink(name, dir_fd=self._upper.fd) != os.readlink(name, dir_fd=self._lower.fd)
+            link = os.fsencode(name)
+            return os.readlink(link, dir_fd=self._upper.fd) != os.readlink(link, dir_fd=self._lower.fd)
         return False
 
-    def _files_differ(self, name: str, upper: os.stat_result, lower: os.stat_result) -> bool:
+    def _files_differ(self, name: str | bytes, upper: os.stat_result, lower: os.stat_result) -> bool:
         assert self._lower is not None
         first = self._upper.open_file(name)
         try:

@@ -1,19 +1,29 @@
-"""Comparison of two trees, with a worker process if they are large."""
+"""Comparison of two trees: by the kernel in C in several threads, where nothing is known of them."""
 
 from __future__ import annotations
 
 import os
-from typing import Any, Final
+import struct
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Final
 
-from layerstore_core.diff import compare_worker
-from layerstore_core.diff.change import Change, TouchedPaths
+from layerstore_core.base.kernels import engine
+from layerstore_core.diff.change import Change, ChangeKind, TouchedPaths
 from layerstore_core.diff.compare import Comparison
 from layerstore_core.diff.stamps import Stamps
-from layerstore_core.diff.tasks import Answer, Task, pack_tasks
-from layerstore_core.workers.share import share
+from layerstore_core.diff.tasks import Directory, Name
+from layerstore_core.tree.share import share
+from layerstore_core.tree.xattrs import same_xattrs
 
-#: One process compares this many entries before it is worth starting a worker.
-_ENTRIES_BEFORE_WORKER: Final = 4000
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from layerstore_core.tree.walk import TreeWalk
+
+#: The kinds of the kernel's notes: see `native/src/compare.h`.
+_NAME, _OTHER, _NEW, _SAME, _LEFT = b"nousl"
+_KINDS: Final = {ord(kind.value): kind for kind in ChangeKind}
+_INODES: Final = struct.Struct("=5Q")
 
 
 def compare_trees(
@@ -30,9 +40,6 @@ def compare_trees(
     only if its own mode, owner or attributes differ. Against an empty tree it is compared with the root of a new base
     layer: mode 0755, no attributes, `root_owner`.
 
-    If neither `touched` nor `stamps` is given and the trees are large, a worker process compares a part of them: see
-    `diff.compare_worker`.
-
     Args:
         upper: the changed tree. A file that vanishes from it meanwhile counts as deleted.
         lower: the tree that `upper` was made from; `None` for an empty one: then everything is added.
@@ -46,27 +53,108 @@ def compare_trees(
     Raises:
         OSError: something cannot be read; the error names the path.
     """
+    kernels = engine().kernels
     with Comparison(upper, lower, touched, stamps, root_owner) as comparison:
-        waiting = comparison.start()
-        comparison.compare(waiting, up_to=_ENTRIES_BEFORE_WORKER)
-        if len(waiting) > 1 and stamps is None and touched is None:
-            _compare_with_worker(comparison, waiting)
-        comparison.compare(waiting)
+        waiting = [comparison.compare_roots()]
+        if kernels is not None and comparison.is_blind:
+            _compare_in_threads(comparison, waiting, kernels)
+        while waiting:
+            waiting += comparison.compare(waiting.pop())
         return comparison.finish()
 
 
-def _compare_with_worker(comparison: Comparison, waiting: list[Task]) -> None:
-    """Compare directories together with a worker, if one can be started; leave the rest in `waiting`."""
-    roots = comparison.root_fds()
-    process = compare_worker.start(*roots) if roots else None
-    if process is None:
-        return
+class _Compared:
+    """What a thread has found, and what it has left to be done.
 
-    def take(message: Any) -> list[Task]:
-        answer = Answer.of(message)
-        comparison.merge(answer)
-        return answer.left
+    Attributes:
+        found: the differences, by path.
+        names: the names of hard-linked files.
+        left: directories to be compared.
+        others: paths that `Comparison` has to compare, and likewise directories.
+        failed: directories that `Comparison` has to compare.
+    """
 
-    with process:
-        # If the worker fails, its part is compared here, and an error that it has met occurs again.
-        waiting += share(waiting, process, lambda: comparison.compare(waiting, up_to=1), pack=pack_tasks, take=take)
+    def __init__(self) -> None:
+        self.found: dict[bytes, ChangeKind] = {}
+        self.names: list[Name] = []
+        self.left: list[Directory] = []
+        self.others: list[bytes] = []
+        self.failed: list[Directory] = []
+
+    def add(self, directory: bytes, notes: list[tuple[int, bytes, bytes]]) -> None:
+        """Add the notes of the kernel about a directory, and what is below it."""
+        above = directory + b"/" if directory else b""
+        for kind, below, more in notes:
+            path = above + below
+            if kind in _KINDS:
+                self.found[b"/" + path] = _KINDS[kind]
+            elif kind == _NAME:
+                device, inode, *lower, in_lower = _INODES.unpack(more)
+                self.names.append(Name(b"/" + path, (device, inode), (lower[0], lower[1]) if in_lower else None))
+            elif kind == _OTHER:
+                self.others.append(path)
+            elif kind == _NEW:
+                self.failed.append(Directory(path, in_lower=False, untouched=False))
+            else:
+                self.left.append(Directory(path, in_lower=True, untouched=False, unread=kind == _LEFT))
+
+
+class _Part:
+    """One thread's part of a comparison.
+
+    Args:
+        walks: the upper and the lower tree, for this part alone.
+        kernels: the kernels.
+        stop: ends the kernel's work.
+    """
+
+    def __init__(self, walks: list[TreeWalk], kernels: ModuleType, stop: bytearray) -> None:
+        self._upper, self._lower = walks
+        self._kernels = kernels
+        self._stop = stop
+
+    def compare(self, directories: list[Directory], names: int) -> _Compared:
+        """Compare directories that are in both trees, and what is below, until about so many names; see `share`."""
+        compared = _Compared()
+        while directories and names and not self._stop[0]:
+            directory = directories.pop()
+            try:
+                names = self._compare(directory, names, compared)
+            except OSError:
+                compared.failed.append(directory)  # and `Comparison` says what is wrong with it
+        compared.left += directories
+        return compared
+
+    def _compare(self, directory: Directory, names: int, compared: _Compared) -> int:
+        path = directory.path
+        upper, lower = self._upper.enter(path), self._lower.enter(path)
+        changed = directory.unread and not same_xattrs(upper, lower)
+        notes, names = self._kernels.compare_directory(upper, lower, names, self._stop)
+        compared.add(path, notes)
+        if changed:
+            compared.found[b"/" + path] = ChangeKind.MODIFY
+        return names
+
+
+def _compare_in_threads(comparison: Comparison, waiting: list[Directory], kernels: ModuleType) -> None:
+    """Compare all directories that are waiting, and all below them; `comparison` does what the kernel leaves."""
+
+    def take(compared: _Compared) -> list[Directory]:
+        comparison.found.update(compared.found)
+        comparison.names += compared.names
+        new, left = compared.failed, compared.left
+        for path in compared.others:
+            new += comparison.compare_path(path)
+        while new:
+            for directory in comparison.compare(new.pop()):
+                (left if directory.in_lower else new).append(directory)
+        return left
+
+    stop = bytearray(1)
+    with ExitStack() as stack:
+        share(
+            waiting,
+            lambda: _Part([stack.enter_context(walk) for walk in comparison.walks()], kernels, stop).compare,
+            take,
+            stop,
+        )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -21,7 +21,7 @@ from layerstore_core.base.digests import ChainID, DiffID, chain_id
 from layerstore_core.base.jsontext import json_problem
 from layerstore_core.base.structs import struct
 from layerstore_core.errors import BadRecord, InvalidMountName
-from layerstore_core.records.fields import Fields, read_fields
+from layerstore_core.records.fields import Fields, read_fields, read_fields_of_many
 
 _D = TypeVar("_D", ChainID, DiffID)
 
@@ -115,10 +115,16 @@ class LayerRecord:
             The same as `read`; `None` where `read` has to read the record, or to say what is wrong.
         """
         fields = read_fields(layers, name.hex)
-        return None if fields is None else cls.of_usual(name, fields)
+        return None if fields is None else cls._of_usual(name, fields)
 
     @classmethod
-    def of_usual(cls, name: ChainID, fields: Fields) -> LayerRecord:
+    def read_usual_ones(cls, layers: int, names: Sequence[ChainID]) -> dict[ChainID, LayerRecord]:
+        """Return what `read_usual` returns for each of several layers, of which it returns one."""
+        fields = read_fields_of_many(layers, [name.hex for name in names])
+        return {name: cls._of_usual(name, one) for name, one in zip(names, fields, strict=True) if one is not None}
+
+    @classmethod
+    def _of_usual(cls, name: ChainID, fields: Fields) -> LayerRecord:
         """Return the record with the fields that `read_fields` has read."""
         diff_id, size, cache_id, parent, descriptor = fields
         return cls(

@@ -20,7 +20,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final, Literal
+from typing import BinaryIO, Literal
 
 from layerstore_core.base import inside
 from layerstore_core.base.digests import ChainID
@@ -50,8 +50,6 @@ from layerstore_core.records.transaction import (
 _LAYER = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _REMOVING = re.compile(r"[0-9a-f]{64}-.+-removing", re.ASCII)
 _ANY = re.compile(r".*", re.DOTALL)
-#: A worker takes some 20 ms to start. Of fewer records it would have read next to none when all are read.
-MANY: Final = 2000
 
 
 class LayerDB:
@@ -116,7 +114,7 @@ class LayerDB:
         """Open the directory of layers for a block that reads the records of many.
 
         Args:
-            names: the layers that will be read, as far as is known. Very many are read at once.
+            names: the layers that will be read, as far as is known. They are read at once.
 
         Yields:
             A function that does the same as `read`, quickly.
@@ -127,11 +125,7 @@ class LayerDB:
             yield self.read
             return
         with opened as layers:
-            found: dict[ChainID, LayerRecord] = {}
-            if len(names) >= MANY:
-                from layerstore_core.records.read_worker import read_usual_records  # lazy: few stores have as many
-
-                found = read_usual_records(layers, names)
+            found = LayerRecord.read_usual_ones(layers, names) if len(names) > 1 else {}
             yield lambda chain: found.pop(chain, None) or LayerRecord.read_usual(layers, chain) or self.read(chain)
 
     def open_tar_split(self, chain: ChainID) -> BinaryIO:

@@ -7,14 +7,13 @@ import fcntl
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, NamedTuple
 
 from layerstore_core.base import inside
 from layerstore_core.base.descriptors import Descriptor, open_fd
 from layerstore_core.errors import BadRecord
 from layerstore_core.tree.access_lists import remove_access_lists
-from layerstore_core.tree.copy_tasks import Answer, Defaults
 from layerstore_core.tree.extents import copy_extent, data_extents, may_have_holes
 from layerstore_core.tree.walk import TreeWalk
 from layerstore_core.tree.xattrs import list_xattrs, read_xattrs, set_xattr
@@ -65,6 +64,18 @@ def copy_metadata(source: str | bytes, target: str | bytes) -> None:
         os.utime(handle_path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
+class Defaults(NamedTuple):
+    """Mode and owner that a new file in the target gets, as decided by the umask and by mount options.
+
+    Attributes:
+        masked: the mode bits that have to be set by another call.
+        owner: user and group.
+    """
+
+    masked: int
+    owner: tuple[int, int]
+
+
 class Copier:
     """Copier of directories: one at a time, in any order, each after its parent.
 
@@ -72,77 +83,41 @@ class Copier:
         source: the tree to copy.
         target: the tree to copy to.
         defaults: the mode and owner that new files there get.
-        before_entry: called before each entry; what it raises ends the copying.
-        skip_hard_links: skip names of hard-linked files: only one copier of a tree can know which names belong
-            together.
 
     Attributes:
-        defaults: as above.
         left_out: the number of times that something could not be copied for lack of rights, by what it was.
         inaccessible: directories whose metadata is applied when everything is copied, because their mode denies access.
-        skipped_links: names that were skipped, by directory. The metadata of these directories is not applied yet.
     """
 
-    def __init__(
-        self,
-        source: TreeWalk,
-        target: TreeWalk,
-        defaults: Defaults,
-        *,
-        before_entry: Callable[[], None] | None = None,
-        skip_hard_links: bool = False,
-    ) -> None:
+    def __init__(self, source: TreeWalk, target: TreeWalk, defaults: Defaults) -> None:
         self._source = source
         self._target = target
-        self.defaults = defaults
         self._masked, self._owner = defaults
-        self._before_entry = before_entry
-        self._skip_hard_links = skip_hard_links
         self._reflink = True
         self._kernel_copy = True
-        self._seen = 0
         self.left_out: Counter[str] = Counter()
         self.inaccessible: list[bytes] = []
-        self.skipped_links: dict[bytes, list[str]] = {}
         #: The path of the first name of each hard-linked file in the target.
         self._first_names: dict[tuple[int, int], bytes] = {}
 
-    def copy(self, waiting: list[bytes], *, up_to: int | None = None) -> None:
-        """Copy the content of directories that exist in the target, with all below, and apply their metadata.
+    def copy(self, path: bytes) -> list[bytes]:
+        """Copy the content of a directory that exists in the target, and apply its metadata.
 
-        Args:
-            waiting: the paths of the directories, changed in place: the last one is done first, done ones are removed,
-                and ones found on the way are added.
-            up_to: stop after the directory in which this many entries were reached; `None`: copy everything.
+        Returns:
+            The paths of the directories in it, which are made, and empty.
 
         Raises:
             OSError: something cannot be read or made; the error names it.
         """
-        self._seen = 0
-        while waiting and (up_to is None or self._seen < up_to):
-            path = waiting.pop()
-            status = self._enter(path)
-            directories, names = self._copy_entries()
-            waiting += [self._source.join(name) for name in directories]
-            if names:
-                self.skipped_links[path] = names
-            else:
-                self._close(path, status)
-            self._seen += 1
+        with os.scandir(self._source.enter(path)) as entries:
+            return self.copy_names(path, (entry.name for entry in entries))
 
-    def apply_answer(self, answer: Answer) -> None:
-        """Do what another copier has left: copy the hard links that it has skipped, and take note of the rest."""
-        self.left_out.update(answer.left_out)
-        self.inaccessible += answer.inaccessible
-        for path, names in answer.skipped_links.items():
-            status = self._enter(path)
-            for name in names:
-                try:
-                    self._copy_name(name, os.stat(name, dir_fd=self._source.fd, follow_symlinks=False))
-                except OSError as error:
-                    self._add_context(error, name)
-                    raise
-            self._close(path, status)
+    def copy_names(self, path: bytes, names: Iterable[str | bytes]) -> list[bytes]:
+        """Do what `copy` does, for these names in a directory. The target has all the others."""
+        status = self._enter(path)
+        directories = [self._source.join(name) for name in names if self._copy_name(name)]
+        self._close(path, status)
+        return directories
 
     def finish(self) -> None:
         """Apply the metadata of directories that could not have it before everything was copied.
@@ -185,41 +160,26 @@ class Copier:
             error.add_note(f"while copying it to {os.fsdecode(os.path.join(self._target.root, path))}")
             raise
 
-    def _add_context(self, error: OSError, name: str) -> None:
+    def _add_context(self, error: OSError, name: str | bytes) -> None:
         """Add the paths of a name in the current directory to an error."""
         error.filename = self._source.absolute(name)
         error.add_note(f"while copying it to {self._target.absolute(name)}")
 
-    def _copy_entries(self) -> tuple[list[str], list[str]]:
-        """Copy the current directory's entries; return the names of its directories, made empty, and skipped names."""
-        directories: list[str] = []
-        left: list[str] = []
-        before_entry = self._before_entry
-        with os.scandir(self._source.fd) as entries:
-            for entry in entries:
-                self._seen += 1
-                if before_entry is not None:
-                    before_entry()
-                name = entry.name
-                try:
-                    status = entry.stat(follow_symlinks=False)
-                    if stat.S_ISDIR(status.st_mode):
-                        os.mkdir(name, 0o700, dir_fd=self._target.fd)
-                        directories.append(name)
-                    elif status.st_nlink > 1 and self._skip_hard_links:
-                        left.append(name)
-                    else:
-                        self._copy_name(name, status)
-                except OSError as error:
-                    self._add_context(error, name)
-                    raise
-        return directories, left
+    def _copy_name(self, name: str | bytes) -> bool:
+        """Copy what has this name in the current directory; return whether it is a directory, which is made empty."""
+        try:
+            status = os.stat(name, dir_fd=self._source.fd, follow_symlinks=False)
+            if stat.S_ISDIR(status.st_mode):
+                os.mkdir(name, 0o700, dir_fd=self._target.fd)
+                return True
+            if status.st_nlink == 1 or not self._link(name, status):
+                self._copy_entry(name, status)
+        except OSError as error:
+            self._add_context(error, name)
+            raise
+        return False
 
-    def _copy_name(self, name: str, status: os.stat_result) -> None:
-        if status.st_nlink == 1 or not self._link(name, status):
-            self._copy_entry(name, status)
-
-    def _copy_entry(self, name: str, status: os.stat_result) -> None:
+    def _copy_entry(self, name: str | bytes, status: os.stat_result) -> None:
         if stat.S_ISREG(status.st_mode):
             self._copy_file(name, status)
         elif stat.S_ISLNK(status.st_mode):
@@ -227,7 +187,7 @@ class Copier:
         else:
             self._copy_special(name, status)
 
-    def _link(self, name: str, status: os.stat_result) -> bool:
+    def _link(self, name: str | bytes, status: os.stat_result) -> bool:
         """Link a name to the first name of its file; return whether there was one."""
         path = self._target.join(name)
         first = self._first_names.setdefault((status.st_dev, status.st_ino), path)
@@ -238,7 +198,7 @@ class Copier:
             os.link(base, name, src_dir_fd=directory.enter(parent), dst_dir_fd=self._target.fd, follow_symlinks=False)
         return True
 
-    def _copy_file(self, name: str, status: os.stat_result) -> None:
+    def _copy_file(self, name: str | bytes, status: os.stat_result) -> None:
         source = self._source.open_file(name)
         try:
             target = open_fd(name, NEW_FILE, status.st_mode & 0o777, dir_fd=self._target.fd)
@@ -308,12 +268,12 @@ class Copier:
         except PermissionError:
             self.left_out[f"extended attribute {name}"] += 1
 
-    def _copy_symlink(self, name: str, status: os.stat_result) -> None:
+    def _copy_symlink(self, name: str | bytes, status: os.stat_result) -> None:
         fd = self._target.fd
-        os.symlink(os.readlink(name, dir_fd=self._source.fd), name, dir_fd=fd)
+        os.symlink(os.readlink(os.fsencode(name), dir_fd=self._source.fd), name, dir_fd=fd)
         self._apply_metadata_by_name(name, status)
 
-    def _copy_special(self, name: str, status: os.stat_result) -> None:
+    def _copy_special(self, name: str | bytes, status: os.stat_result) -> None:
         fd = self._target.fd
         try:
             os.mknod(name, status.st_mode & 0o170777, status.st_rdev, dir_fd=fd)
@@ -323,7 +283,7 @@ class Copier:
             return
         self._apply_metadata_by_name(name, status)
 
-    def _apply_metadata_by_name(self, name: str, status: os.stat_result) -> None:
+    def _apply_metadata_by_name(self, name: str | bytes, status: os.stat_result) -> None:
         """Apply metadata to a file that cannot be opened."""
         fd = self._target.fd
         if (status.st_uid, status.st_gid) != self._owner:

@@ -112,6 +112,12 @@ class TreeWalk:
         """The root's descriptor."""
         return self._fds[0]
 
+    def again(self) -> TreeWalk:
+        """Return another walk through the same tree, for another thread; it begins at the root."""
+        walk = TreeWalk(self.root_fd)
+        walk.root = self.root
+        return walk
+
     def join(self, name: bytes | str) -> bytes:
         """Return the path of a name in this directory, relative to the root."""
         base = os.fsencode(name)

@@ -1,8 +1,4 @@
-"""Worker processes: starting and ending them, exchanging messages with them, sharing a list of tasks with them.
-
-- `process` starts and ends a worker process, also with shared memory.
-- `channel` exchanges messages with a worker over a socket.
-- `share` shares a list of tasks between this process and a worker.
+"""Worker processes: `process` starts and ends one, also with shared memory.
 
 A worker is an optimisation only: where none can be started, the parent does all the work itself.
 """

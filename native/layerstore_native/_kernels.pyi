@@ -5,6 +5,47 @@ from typing import final
 
 from _typeshed import ReadableBuffer
 
+#: What a kernel notes: a kind, a path below the directory that it began in, and more.
+Notes = list[tuple[int, bytes, bytes]]
+
+def compare_directory(upper: int, lower: int, names: int, stop: ReadableBuffer, /) -> tuple[Notes, int]:
+    """Compare what is in two open directories, and in the directories below; see `src/compare.h`.
+
+    Args:
+        upper: a descriptor.
+        lower: a descriptor.
+        names: after so many names, no further directory is entered.
+        stop: its first byte is set to end this soon, from another thread. The result is then of no use.
+
+    Returns:
+        The notes, and how many names are left of those that were allowed.
+
+    Raises:
+        OSError: a directory cannot be read; the error names it, relative to the first.
+    """
+
+def copy_directory(
+    source: int, target: int, masked: int, uid: int, gid: int, ways: int, names: int, stop: ReadableBuffer, /
+) -> tuple[tuple[Notes, int], int]:
+    """Copy what is in an open directory, and in the directories below, into an empty one; see `src/copy.h`.
+
+    Args:
+        source: a descriptor.
+        target: a descriptor.
+        masked: the bits of a mode that have to be set by another call than the one that makes a file.
+        uid: the owner of new files.
+        gid: likewise.
+        ways: how content may be copied.
+        names: as for `compare_directory`.
+        stop: likewise.
+
+    Returns:
+        The result as of `compare_directory`, and the ways that the file system supports, as far as is known now.
+
+    Raises:
+        OSError: as by `compare_directory`.
+    """
+
 def crc64(data: ReadableBuffer, checksum: int = 0, /) -> int:
     """Return the CRC-64/GO-ISO of a buffer, continued from an earlier result (0: of none)."""
 
@@ -61,3 +102,20 @@ class Names:
 
     def __contains__(self, name: bytes, /) -> bool: ...
     def __len__(self) -> int: ...
+
+def read_fields(
+    directory: int, bases: tuple[bytes, ...], files: tuple[bytes, ...], needed: int, limit: int, /
+) -> list[bytes | None]:
+    """Read small files in each of several directories.
+
+    Args:
+        directory: a descriptor of the directory that these are in.
+        bases: their names.
+        files: the names of the files.
+        needed: so many of them, from the first on, must be there.
+        limit: each is shorter than this, in bytes.
+
+    Returns:
+        For each directory, the content of its files, each followed by a NUL; one that is not there has no content.
+        `None` if a needed one is missing, or if any is empty, too long, or cannot be read.
+    """

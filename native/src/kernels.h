@@ -20,6 +20,9 @@ struct ls_run;
 
 /* Each adds its functions and types to the module, and returns -1 with an exception if it cannot. */
 int add_checksum(PyObject *module);
+int add_compare(PyObject *module);
+int add_copy(PyObject *module);
+int add_fields(PyObject *module);
 int add_lines(PyObject *module);
 int add_names(PyObject *module);
 int add_scan(PyObject *module);

@@ -3,7 +3,15 @@
 
 static int execute(PyObject *module)
 {
-    static int (*const parts[])(PyObject *) = {add_checksum, add_lines, add_names, add_scan};
+    static int (*const parts[])(PyObject *) = {
+        add_checksum,
+        add_compare,
+        add_copy,
+        add_fields,
+        add_lines,
+        add_names,
+        add_scan,
+    };
 
     for (size_t number = 0; number < sizeof parts / sizeof *parts; number++)
         if (parts[number](module) < 0)

@@ -13,12 +13,16 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 
+from layerstore_core.diff import compare as compare_module
+from layerstore_core.diff import compare_trees as compare_trees_module
 from layerstore_core.diff.change import ChangeKind
 from layerstore_core.diff.compare_trees import compare_trees
 from layerstore_core.diff.stamps import Stamps, change_clock, take_stamps
+from layerstore_core.tree import share
 from layerstore_core.tree.copy_tree import copy_tree
 from layerstore_core.tree.walk import TreeWalk
 from tests.trees import TIMES, Tree, build, change, pairs, snapshot, steps, trees
+from tests.without_kernels import plain_way
 
 
 def changes(upper: Path, lower: Path | None, stamps: Stamps | None = None) -> list[str]:
@@ -57,13 +61,17 @@ def upper(lower: Path, tmp_path: Path) -> Path:
     return root
 
 
-@pytest.fixture(params=["stamps", "stamps of a tick ago", "nothing known"])
-def since(request: pytest.FixtureRequest, upper: Path) -> Stamps | None:
+@pytest.fixture(params=["stamps", "stamps of a tick ago", "nothing known", "nothing known, no kernels"])
+def since(request: pytest.FixtureRequest, upper: Path) -> Iterator[Stamps | None]:
     if request.param == "nothing known":
-        return None
-    if request.param == "stamps of a tick ago":
-        wait_for_a_tick(upper)
-    return stamps_of(upper)
+        yield None
+    elif request.param == "nothing known, no kernels":
+        with plain_way():
+            yield None
+    else:
+        if request.param == "stamps of a tick ago":
+            wait_for_a_tick(upper)
+        yield stamps_of(upper)
 
 
 def rewrite(path: Path, content: bytes) -> None:
@@ -94,6 +102,9 @@ def test_against_no_lower_tree_everything_is_added(lower: Path) -> None:
 def test_a_directory_that_vanishes_after_its_listing_is_reported_as_deleted(
     upper: Path, lower: Path, since: Stamps | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # The kernel goes into no directory by itself.
+    monkeypatch.setattr(share, "_FIRST_NAMES", 1)
+    monkeypatch.setattr(share, "_NAMES", 1)
     (upper / "new").mkdir()
     real = TreeWalk.enter
 
@@ -237,7 +248,9 @@ def two_devices() -> Iterator[tuple[Path, Path]]:
         yield roots
 
 
-def test_the_same_inode_number_and_ctime_on_another_device_prove_nothing(two_devices: tuple[Path, Path]) -> None:
+def test_the_same_inode_number_and_ctime_on_another_device_prove_nothing(
+    two_devices: tuple[Path, Path], each_engine: str
+) -> None:
     """A snapshot may be changed in the tick of the clock in which it was taken."""
     for number in range(10_000):
         paths = [root / str(number) for root in two_devices]
@@ -308,7 +321,7 @@ def test_stamps_do_not_change_the_result(tree: Tree, todo: list[tuple[str, int, 
         assert changes(upper, lower, since) == changes(upper, lower)
 
 
-def test_comparing_keeps_access_times(tmp_path: Path) -> None:
+def test_comparing_keeps_access_times(tmp_path: Path, each_engine: str) -> None:
     paths = [tmp_path / name / below for name in ("upper", "lower") for below in ("d/f", "d", "")]
     for name in ("upper", "lower"):
         (tmp_path / name / "d").mkdir(parents=True)
@@ -317,3 +330,58 @@ def test_comparing_keeps_access_times(tmp_path: Path) -> None:
         os.utime(path, (1, 1))
     assert changes(tmp_path / "upper", tmp_path / "lower") == []
     assert {path: path.stat().st_atime for path in paths} == dict.fromkeys(paths, 1)
+
+
+@pytest.fixture
+def two_trees(tmp_path: Path) -> tuple[Path, Path]:
+    """Make two trees of some hundred files, with a change of every kind in every top directory."""
+    lower, upper = tmp_path / "one", tmp_path / "other"
+    for top in range(6):
+        for below in range(6):
+            directory = lower / f"d{top}" / f"\udcff{below}"
+            directory.mkdir(parents=True)
+            for number in range(15):
+                (directory / f"f{number}").write_bytes(b"%d" % number)
+            os.link(directory / "f0", directory / "again")
+            (directory / "link").symlink_to("f1")
+    upper.mkdir()
+    copy_tree(lower, upper)
+    for top in range(6):
+        directory = upper / f"d{top}"
+        rewrite(directory / "\udcff1" / "f7", b"8")
+        (directory / "\udcff2" / "f0").chmod(0o600)
+        (directory / "\udcff3" / "new" / "deep").mkdir(parents=True)
+        shutil.rmtree(directory / "\udcff4")
+        os.setxattr(directory / "\udcff5", "user.new", b"1")
+    return upper, lower
+
+
+@pytest.mark.parametrize("names", [1, 20])
+def test_the_same_changes_are_found_in_many_parts(
+    two_trees: tuple[Path, Path], names: int, monkeypatch: pytest.MonkeyPatch, nothing_left_open: None
+) -> None:
+    with plain_way():
+        expected = compare_trees(*two_trees)
+    assert len(expected) == 6 * (1 + 2 + 3 + 3 + 1 + 1)
+    monkeypatch.setattr(share, "_FIRST_NAMES", names)
+    monkeypatch.setattr(share, "_NAMES", names)
+    assert compare_trees(*two_trees) == expected
+
+
+def test_an_error_in_a_thread_is_raised_with_the_path(
+    two_trees: tuple[Path, Path], each_engine: str, monkeypatch: pytest.MonkeyPatch, nothing_left_open: None
+) -> None:
+    """What the kernel cannot compare, Python compares, and says what is wrong."""
+
+    roots = iter([True])
+
+    def refuse(*_: object) -> bool:
+        if next(roots, False):
+            return True
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(share, "_FIRST_NAMES", 1)
+    monkeypatch.setattr(compare_module, "same_xattrs", refuse)
+    monkeypatch.setattr(compare_trees_module, "same_xattrs", refuse)
+    with pytest.raises(PermissionError, match=f"'{two_trees[0]}/d\\d"):
+        compare_trees(*two_trees)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from layerstore_core import BadRecord, ChainID, DiffID, InvalidMountName, chain_id
+from layerstore_core.records import fields
 from layerstore_core.records.claims import claimed_parents
 from layerstore_core.records.layer_record import LayerRecord, MountRecord, check_mount_name
 from layerstore_core.records.layerdb import LayerDB
@@ -407,3 +408,72 @@ def test_claimed_parents_of_damaged_records(tmp_path):
     (damaged / "diff").unlink()
     (box / "parent").unlink()
     assert claimed(PARENT) == ({}, [damaged, box])
+
+
+@pytest.fixture
+def many(tmp_path):
+    """Return a directory with some hundred records: chains of three, some with descriptors, some damaged."""
+    db = LayerDB(tmp_path / "many", durability="none")
+    parent = None
+    for number in range(300):
+        diff_id = DiffID.of(b"%d" % number)
+        parent = parent if number % 3 else None
+        name = chain_id(diff_id, parent)
+        descriptor = {"digest": "x", "annotations": {"a": "b" * number}} if number % 5 == 0 else None
+        size = number << 40 if number < 9 else number
+        db.layer_path(name).mkdir(parents=True)
+        LayerRecord(name, diff_id, size, "c" * 64, parent, descriptor).write(db.layer_path(name))
+        parent = name
+    for number, name in enumerate(db.list_layers()[::10]):
+        path = db.layer_path(name)
+        match number % 5:
+            case 0:
+                (path / "size").write_text("none")
+            case 1:
+                (path / "diff").unlink()
+            case 2:
+                (path / "cache-id").write_text("..")
+            case 3:
+                (path / "descriptor.json").write_text("[]")
+            case 4:
+                (path / "os").write_text("windows")
+    return db
+
+
+def result_for(read, name):
+    """Read the record of a layer; return the record, or the type and message of the error."""
+    try:
+        return read(name)
+    except (BadRecord, OSError) as error:
+        return type(error), str(error)
+
+
+def test_hundreds_of_records_are_read_like_single_ones(many, each_engine, nothing_left_open):
+    names = many.list_layers()
+    expected = {name: result_for(many.read, name) for name in names}
+    assert sum(isinstance(one, LayerRecord) for one in expected.values()) == 270
+    with many.reading_many(names) as read:
+        found = {name: result_for(read, name) for name in names}
+    assert found == expected
+    for record in found.values():
+        if isinstance(record, LayerRecord):
+            assert type(record.chain_id).__name__ == "ChainID"
+            assert type(record.diff_id).__name__ == "DiffID"
+
+
+def test_a_record_read_ahead_is_returned_once_and_then_read_again(many, each_engine):
+    names = many.list_layers()
+    with many.reading_many(names) as read:
+        (many.layer_path(names[1]) / "size").write_text("damaged after it was read")
+        assert read(names[1]).chain_id == names[1]
+        with pytest.raises(BadRecord, match="size"):
+            read(names[1])
+
+
+def test_an_interrupt_leaves_nothing_open(many, each_engine, monkeypatch, nothing_left_open):
+    def interrupt(*_args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fields, "_fields_of", interrupt)
+    with pytest.raises(KeyboardInterrupt), many.reading_many(many.list_layers()):
+        pass

@@ -28,10 +28,9 @@ from layerstore_core.images import Images  # noqa: E402
 from layerstore_core.maintenance.check import check_store, repair  # noqa: E402
 from layerstore_core.maintenance.gc import collect_garbage  # noqa: E402
 from layerstore_core.store import export as exporting  # noqa: E402
-from layerstore_core.tree import copy_tree, copy_worker  # noqa: E402
+from layerstore_core.tree import share  # noqa: E402
 from layerstore_core.unpack import batches  # noqa: E402
 from layerstore_core.unpack.file_worker import FileWorker  # noqa: E402
-from layerstore_core.workers import share  # noqa: E402
 from tests.images.archives import ImageSpec, docker_archive  # noqa: E402
 from tests.reliability.life import Expectation, PromiseLog  # noqa: E402
 from tests.reliability.namespace import die_with_parent  # noqa: E402
@@ -275,7 +274,7 @@ def _init(path: str) -> None:
 
 
 def _use_workers_early() -> None:
-    """Let workers take part in small layers like these, which would otherwise be finished before the workers start."""
+    """Let workers and threads take part in small layers like these, which would otherwise be finished before that."""
     real = FileWorker.start
 
     def start() -> FileWorker | None:
@@ -286,7 +285,7 @@ def _use_workers_early() -> None:
 
     batches._BATCHES_BEFORE_WORKER, batches._BATCH_FILES = 1, 8  # type: ignore[misc]
     FileWorker.start = start  # type: ignore[method-assign,assignment]
-    copy_tree._ENTRIES_BEFORE_WORKER, share._MAX_SENT, copy_worker._ENTRIES = 1, 2, 5  # type: ignore[misc]
+    share._FIRST_NAMES, share._NAMES = 1, 5  # type: ignore[misc]
     exporting._WORKER_FROM = 1  # type: ignore[misc]
 
 

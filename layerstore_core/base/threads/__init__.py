@@ -13,6 +13,6 @@ lane before is its parent's. At the end of the program, calls that run may finis
 
 from layerstore_core.base.threads.lane import Lane
 from layerstore_core.base.threads.pool import cores, rest
-from layerstore_core.base.threads.tasks import Dropped, Task, Threads, submit
+from layerstore_core.base.threads.tasks import Dropped, Task, Threads, submit, wait_for_all
 
-__all__ = ["Dropped", "Lane", "Task", "Threads", "cores", "rest", "submit"]
+__all__ = ["Dropped", "Lane", "Task", "Threads", "cores", "rest", "submit", "wait_for_all"]

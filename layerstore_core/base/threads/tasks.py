@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import inf
 from threading import Lock
-from typing import Generic, Self, TypeVar, cast
+from typing import Any, Generic, Self, TypeVar, cast
 
 from layerstore_core.base.threads.pool import Pool, is_in, program
 
@@ -144,6 +144,24 @@ def submit(work: Callable[[], T]) -> Task[T]:
         OSError: the system lets no thread be started.
     """
     return _submit(work, program())
+
+
+def wait_for_all(tasks: Iterable[Task[Any]]) -> None:
+    """Wait until all calls were made or dropped, even if that is interrupted; raise the interrupt then.
+
+    Errors of the calls are not raised. It is for what has to be closed, and what the calls use.
+    """
+    interrupted: BaseException | None = None
+    for task in list(tasks):
+        while not task.done:
+            try:
+                task.wait()
+            except Dropped:
+                break
+            except BaseException as error:
+                interrupted = interrupted or error
+    if interrupted is not None:
+        raise interrupted
 
 
 def _submit(work: Callable[[], T], pool: Pool) -> Task[T]:

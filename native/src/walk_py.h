@@ -1,0 +1,14 @@
+/* Walks for Python: their notes become a list of tuples. */
+#ifndef LAYERSTORE_WALK_PY_H
+#define LAYERSTORE_WALK_PY_H
+
+#include "kernels.h"
+#include "walk.h"
+
+/* Check the buffer by which another thread ends a walk. */
+const uint8_t *ls_stop_of(const Py_buffer *stop);
+
+/* Return a walk's notes, as tuples of kind, path and more, and the rest of its budget; or raise its error. */
+PyObject *ls_result_of(const struct ls_walk *walk);
+
+#endif

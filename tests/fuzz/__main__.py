@@ -5,6 +5,9 @@ directory. Without it, Hypothesis draws random bytes again and again. New inputs
 the next run uses them. Bytes that make a target fail are in `build/fuzz/<target>.crash-…`. Put them into
 `tests/fuzz/corpus/<target>/` with a name that says why, so that `test_targets_accept_the_corpus` tries them in every
 run.
+
+The targets of the kernels in C are called `native-<target>`, and need gcc, or clang with libFuzzer. Bytes that make one
+of them fail go into `native/fuzz/corpus/`.
 """
 
 from __future__ import annotations
@@ -12,16 +15,19 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Final
 
+from tests.fuzz import kernels
 from tests.fuzz.targets import TARGETS
 
 TOP: Final = Path(__file__).resolve().parents[2]
 FOUND: Final = TOP / "build" / "fuzz"
+_NATIVE: Final = "native-"
 _PYTEST: Final = (sys.executable, "-m", "pytest", "-q", "--timeout=0")
 
 
@@ -63,14 +69,38 @@ def unguided(target: str, seconds: int) -> tuple[bool, str]:
     return True, f"{rounds} rounds of Hypothesis"
 
 
+def compiled(target: str, seconds: int) -> tuple[bool, str]:
+    """Fuzz a target in C. Return whether it never failed, and the number of inputs as text."""
+    kept = FOUND / target
+    kept.mkdir(parents=True, exist_ok=True)
+    program = FOUND / "programs" / f"{target.removeprefix(_NATIVE)}-fuzz"
+    passed, output = kernels.run(program, FOUND / "native-seeds", seconds, kept, FOUND / f"{target}.crash")
+    if not passed:
+        print(output[-4000:], file=sys.stderr)
+    return passed, f"{kernels.inputs_tried(output)} inputs"
+
+
+def _compiled_targets() -> list[str]:
+    """Build the programs of the targets in C. Return the names of these targets."""
+    compiler = kernels.compiler()
+    if not compiler:
+        print("the kernels are left out: there is no compiler with AddressSanitizer", file=sys.stderr)
+        return []
+    shutil.rmtree(FOUND / "programs", ignore_errors=True)  # those of the other compiler do not fit
+    kernels.build(FOUND / "programs", compiler)
+    kernels.write_seeds(FOUND / "native-seeds")
+    return [f"{_NATIVE}{name}" for name in kernels.TARGETS]
+
+
 def main(minutes: float, *targets: str) -> int:
     """Fuzz each target in turn, for its part of the time. Return 1 if one of them failed, otherwise 0."""
-    chosen = targets or tuple(TARGETS)
+    native = _compiled_targets()
+    chosen = targets or (*native, *TARGETS)
     seconds = max(1, round(minutes * 60 / len(chosen)))
-    fuzz = guided if importlib.util.find_spec("atheris") else unguided
+    in_python = guided if importlib.util.find_spec("atheris") else unguided
     failed = 0
     for target in chosen:
-        passed, amount = fuzz(target, seconds)
+        passed, amount = (compiled if target in native else in_python)(target, seconds)
         print(f"{target}: {amount}, {'nothing found' if passed else 'FAILED; see above'}", flush=True)
         failed += not passed
     return 1 if failed else 0

@@ -11,12 +11,13 @@ from itertools import chain as chained
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from layerstore_core.base.digests import ChainID
+from layerstore_core.base.kernels import engine
 from layerstore_core.errors import IntegrityError
 from layerstore_core.log import logger
 from layerstore_core.streams.hasher import QUEUE, Hasher, WorkerThread
 from layerstore_core.streams.iterstream import IterStream
-from layerstore_core.tarsplit.assemble import DescriptorGetter, FileGetter, assemble
-from layerstore_core.tarsplit.assemble_blocks import BLOCKS_KEPT, SHARED, assemble_blocks
+from layerstore_core.tarsplit.assemble import FileGetter, assemble
+from layerstore_core.tarsplit.assemble_blocks import BLOCKS_KEPT, assemble_blocks
 from layerstore_core.tarsplit.codec import FileEntry, LineReader, Segment, decode_blocks, decode_lines
 from layerstore_core.tree.files import TreeFiles
 
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from layerstore_core.store.nodes import LayerNode
 
 _CHUNK: Final = 1 << 20
-#: A worker reads files, too, from so many bytes of packed lines on, of some thousand entries: it takes 25 ms to start.
-_WORKER_FROM: Final = 256 << 10
 
 # The memory of a chunk may only be used again when the queue is done with it.
 assert BLOCKS_KEPT > QUEUE
@@ -82,16 +81,9 @@ def _node_chunks(context: StoreContext, node: LayerNode, opened: ExitStack) -> I
             _own_diff(context.driver, record.cache_id, node.parent.record.cache_id if node.parent else "", opened)
         )
     lines, files = _lines_and_files(context, record.chain_id, record.cache_id, opened)
-    if isinstance(files, DescriptorGetter):
-        process = None
-        # Of other getters we do not know that they only open files below one directory.
-        if type(files) is TreeFiles and lines.packed_size >= _WORKER_FROM:
-            from layerstore_core.tarsplit.read_worker import ReadWorker
-
-            process = ReadWorker.start(files, SHARED)
-        if process is not None:
-            opened.callback(process.close)
-        return assemble_blocks(decode_blocks(lines.blocks()), files, process)
+    # Of other getters we do not know that they only open files below one directory.
+    if engine().kernels is not None and type(files) is TreeFiles:
+        return assemble_blocks(decode_blocks(lines.blocks()), files)
     return _joined(assemble(decode_lines(lines), files))
 
 

@@ -1,119 +1,146 @@
-"""Assembly in blocks: the result of `assemble`, with fewer calls for each file, and with a worker that reads files."""
+"""Assembly by the kernels: the result of `assemble`, in blocks of memory that threads fill."""
 
 from __future__ import annotations
 
+import mmap
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Final, NamedTuple
+from functools import partial
+from typing import Any, Final, Self
 
-from layerstore_core.tarsplit.assemble import CHUNK, DescriptorGetter, assemble
+from layerstore_core.base.descriptors import Descriptor
+from layerstore_core.base.threads import submit
+from layerstore_core.tarsplit.assemble import CHUNK, assemble
 from layerstore_core.tarsplit.codec import FileEntry, Piece, Segment
-from layerstore_core.tarsplit.read_files import FileToRead, fill
-
-if TYPE_CHECKING:
-    from layerstore_core.tarsplit.read_worker import ReadWorker
+from layerstore_core.tree.files import TreeFiles
 
 #: A chunk from `assemble_blocks` keeps its content until this many more chunks were requested.
 BLOCKS_KEPT: Final = 6
-#: Blocks that are assembled in advance, while the worker reads the files of an earlier one.
+#: Blocks that are filled in advance.
 _AHEAD: Final = 4
-#: Memory of a block, in bytes: less than a chunk, plus a segment and a file. The rest is for the order of its files.
-_ROOM: Final = 4 * CHUNK
-#: Memory that `assemble_blocks` shares with the worker, in bytes.
-SHARED: Final = (BLOCKS_KEPT + _AHEAD) * _ROOM
 
 
-class _Block(NamedTuple):
-    """Chunk of the tar whose files were read, or are being read."""
-
-    chunk: memoryview
-    files: list[FileToRead]
-    #: Whether the worker reads them.
-    by_worker: bool
-
-
-def assemble_blocks(
-    batches: Iterable[Iterable[Piece]], files: DescriptorGetter, worker: ReadWorker | None = None
-) -> Iterator[bytes | memoryview]:
-    """Assemble a tar as `assemble` does, but read files directly to their places in it.
+def assemble_blocks(batches: Iterable[Iterable[Piece]], files: TreeFiles) -> Iterator[bytes | memoryview]:
+    """Assemble a tar as `assemble` does, but fill several blocks at once.
 
     Args:
-        batches: the decoded tar-split lines, as `decode_blocks` returns them.
+        batches: the decoded tar-split lines, as `decode_blocks` returns them with the kernels.
         files: the layer's files.
-        worker: reads a part of the files; has `SHARED` bytes of memory.
 
     Yields:
-        The bytes of the tar, in chunks of about a MiB. The memory of a chunk is used again once `BLOCKS_KEPT` more
+        The bytes of the tar, in chunks of up to a MiB. The memory of a chunk is used again once `BLOCKS_KEPT` more
         chunks were requested.
 
     Raises:
         IntegrityError: as `assemble`.
     """
-    import mmap
+    with _Blocks(files) as blocks:
+        try:
+            for batch in batches:
+                if isinstance(batch, list):  # unusual lines
+                    yield from blocks.finished()
+                    yield from _assemble_plainly(batch, files)
+                else:
+                    yield from _assemble_pieces(batch, blocks, files)
+        except Exception:
+            yield from blocks.finished()  # what comes before the damage is yielded first
+            raise
+        yield from blocks.finished()
 
-    # The kernel allocates only the pages that are used.
-    memory = mmap.mmap(-1, SHARED, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) if worker is None else worker.memory
-    view = memoryview(memory)
-    waiting: deque[_Block] = deque()
 
-    def start_reading() -> None:
-        """Have the worker read the current block's files, or read them here."""
-        chunk = view[start:filled]
-        by_worker = bool(to_read) and worker is not None and worker.has_room
-        if by_worker:
-            assert worker is not None
-            by_worker = worker.submit(start, filled, start + _ROOM, to_read)
-        if not by_worker:
-            fill(chunk, to_read, files.open_fd)
-        waiting.append(_Block(chunk, to_read, by_worker))
+def _assemble_pieces(pieces: Any, blocks: _Blocks, files: TreeFiles) -> Iterator[bytes | memoryview]:
+    """Yield the bytes of what the kernel has decoded, as far as they are there yet."""
+    first = 0
+    while first < len(pieces):
+        last, size = pieces.plan(first, CHUNK)
+        if last > first:
+            blocks.start(pieces, first, last, size)
+            yield from blocks.finished(_AHEAD)
+        else:  # it is larger than a block
+            last += 1
+            yield from blocks.finished()
+            yield from _assemble_plainly([pieces[first]], files)
+        first = last
 
-    def finished(most: int) -> Iterator[memoryview]:
-        """Yield the chunks that are complete; wait for more until at most `most` are left."""
-        while waiting:
-            chunk, block_files, by_worker = waiting[0]
-            if by_worker:
-                assert worker is not None
-                succeeded = worker.outcome(wait=len(waiting) > most)
-                if succeeded is None:
-                    return
-                if not succeeded:
-                    try:
-                        fill(chunk, block_files, files.open_fd)
-                    except BaseException:
-                        waiting.clear()  # the chunks after it are not yielded
-                        raise
-            waiting.popleft()
-            yield chunk
 
-    number = start = filled = 0
-    to_read: list[FileToRead] = []
-    try:
-        for batch in batches:
-            for segment, name, size, expected in batch:
-                if size > CHUNK or len(segment) > CHUNK:
-                    if filled > start:
-                        start_reading()
-                        number = (number + 1) % (BLOCKS_KEPT + _AHEAD)
-                        start = filled = number * _ROOM
-                        to_read = []
-                    yield from finished(0)
-                    yield from assemble([Segment(segment), FileEntry(name, size, expected)], files)
-                    continue
-                begin = filled + len(segment)
-                memory[filled:begin] = segment
-                filled = begin
-                if size:
-                    filled += size
-                    to_read.append((name, begin - start, filled - start, expected))
-                if filled - start >= CHUNK:
-                    start_reading()
-                    number = (number + 1) % (BLOCKS_KEPT + _AHEAD)
-                    start = filled = number * _ROOM
-                    to_read = []
-                    yield from finished(_AHEAD)
-        if filled > start:
-            start_reading()
-    except Exception:
-        yield from finished(0)  # what comes before the damage is yielded first
-        raise
-    yield from finished(0)
+def _assemble_plainly(pieces: Iterable[Piece], files: TreeFiles) -> Iterator[bytes]:
+    for segment, name, size, crc in pieces:
+        yield from assemble((Segment(segment), FileEntry(name, size, crc)), files)
+
+
+class _Block:
+    """Part of the tar that a thread fills.
+
+    Args:
+        pieces: what the kernel has decoded.
+        first: number of the part's first piece.
+        last: number of the piece after its last.
+        memory: where its bytes belong.
+        root: the directory of the layer's files.
+    """
+
+    def __init__(self, pieces: Any, first: int, last: int, memory: memoryview, root: Descriptor) -> None:
+        self._pieces = pieces
+        self._last = last
+        self._root = root
+        self._memory = memory
+        self._filling = submit(partial(pieces.fill, first, last, root.number, memory))
+
+    def content(self, files: TreeFiles) -> memoryview:
+        """Wait until it is filled, and do what the kernel has declined.
+
+        Raises:
+            IntegrityError: as `assemble`.
+        """
+        piece, end = self._filling.result()
+        while piece < self._last:
+            for chunk in _assemble_plainly([self._pieces[piece]], files):
+                self._memory[end : end + len(chunk)] = chunk
+                end += len(chunk)
+            piece, more = self._pieces.fill(piece + 1, self._last, self._root.number, self._memory[end:])
+            end += more
+        return self._memory
+
+    def wait(self) -> None:
+        """Wait until no thread uses its memory, nor the directory."""
+        self._filling.wait()
+
+
+class _Blocks:
+    """The blocks that are being filled, in the order of the tar; a context manager that waits for them."""
+
+    def __init__(self, files: TreeFiles) -> None:
+        self._files = files
+        # A descriptor of their own: threads may use it until the last block is filled.
+        self._root = Descriptor(os.dup, files.fd)
+        # The kernel allocates only the pages that are used.
+        number = BLOCKS_KEPT + _AHEAD
+        self._memory = memoryview(mmap.mmap(-1, number * CHUNK, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+        self._started = 0
+        self._waiting: deque[_Block] = deque()
+        self._failed = False
+
+    def start(self, pieces: Any, first: int, last: int, size: int) -> None:
+        """Have a thread fill the next block with the pieces from `first` to before `last`, of `size` bytes."""
+        begin = self._started % (BLOCKS_KEPT + _AHEAD) * CHUNK
+        self._started += 1
+        self._waiting.append(_Block(pieces, first, last, self._memory[begin : begin + size], self._root))
+
+    def finished(self, most: int = 0) -> Iterator[memoryview]:
+        """Yield the contents of the first blocks, until at most `most` are left; nothing after one that is damaged."""
+        while len(self._waiting) > most and not self._failed:
+            self._failed = True
+            content = self._waiting[0].content(self._files)
+            self._failed = False
+            self._waiting.popleft()
+            if content:
+                yield content
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for block in self._waiting:
+            block.wait()
+        self._root.close()

@@ -7,16 +7,14 @@ compares nothing byte for byte, but users who compare two stores do.
 from __future__ import annotations
 
 import json
-import os
 import re
-import struct
 from binascii import Error as Base64Error
 from binascii import a2b_base64
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 from typing import Any, BinaryIO, Final, NamedTuple, Self
 
-from pybase64 import b64decode, b64encode
+from pybase64 import b64encode
 
 from layerstore_core.base.kernels import engine
 from layerstore_core.errors import IntegrityError
@@ -40,22 +38,6 @@ _EMPTY_ENTRY_LINES: Final = (
     b'{"type":2,"payload":"%b","position":%d}\n{"type":1,"name":"%b","payload":null,"position":%d}\n'
 )
 _SEGMENT_START: Final = b'{"type":2,"payload":"'
-_SEGMENT_END: Final = re.compile(rb'","position":(?:0|[1-9][0-9]*)\}\n?')
-#: A line of a file entry with content, whose name is ASCII without escapes.
-_FILE_LINE: Final = re.compile(
-    rb'\{"type":1,"name":"([ !#-\[\]-~]+)","size":([1-9][0-9]{0,18}),"payload":"([A-Za-z0-9+/]{11}=)",'
-    rb'"position":(?:0|[1-9][0-9]*)\}\n?'
-)
-#: The usual lines, two at a time: a segment and the entry that follows it; or any other line. The payload is everything
-#: before the position: to search for its end from the position is faster, and what is not base64 fails to decode.
-_USUAL_LINES: Final = re.compile(
-    rb'\{"type":2,"payload":"(.*)","position":(?:0|[1-9][0-9]*)\}\n'
-    rb'(?:\{"type":1,"name":"([ !#-\[\]-~]+)",'
-    rb'(?:"size":([1-9][0-9]{0,18}),"payload":"([A-Za-z0-9+/]{11}=)"|"payload":null),'
-    rb'"position":(?:0|[1-9][0-9]*)\}\n)?'
-    rb"|([^\n]*\n)"
-)
-_NO_CHECKSUM: Final = b"AAAAAAAAAAA="
 _NEEDS_ESCAPE: Final = re.compile('[\\x00-\\x1f"\\\\<>&\u2028\u2029]')
 _SHORT_ESCAPES: Final = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
@@ -145,7 +127,7 @@ def decode_lines(lines: Iterable[bytes], first: int = 1) -> Iterator[Segment | F
     """
     for number, line in enumerate(lines, first):
         try:
-            yield _decode_usual_line(line) or decode_line(line)
+            yield decode_line(line)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, Base64Error) as error:
             raise IntegrityError(f"tar-split line {number} is damaged: {error}") from error
 
@@ -171,82 +153,54 @@ def decode_line(line: bytes) -> Segment | FileEntry:
 
 
 def decode_blocks(blocks: Iterable[bytes | memoryview]) -> Iterator[Iterable[Piece]]:
-    """Decode whole lines in blocks, as `decode_lines` does, but many lines with few calls.
+    """Decode whole lines in blocks, as `decode_lines` does.
+
+    With the kernels, usual lines are decoded many at a time.
 
     Args:
         blocks: as `LineReader.blocks` returns them.
 
+    Yields:
+        Lists of pieces, or the kernels' `Pieces`.
+
     Raises:
         IntegrityError: as `decode_lines`, once everything before the damaged line was yielded.
     """
+    kernels = engine().kernels
     number = 1
     for block in blocks:
-        try:
-            pieces, found = _decode_usual_block(block)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, Base64Error):
+        if kernels is None:
             lines = bytes(block).split(b"\n")[:-1]
-            yield from _decode_plain_lines(lines, number)  # its error names the line and the damage
+            yield from _decode_plainly(lines, number)
             number += len(lines)
-        else:
-            yield pieces
-            number += found
+            continue
+        at = 0
+        while at < len(block):
+            pieces = kernels.Pieces(block, at)
+            if pieces.lines:
+                yield pieces
+                number += pieces.lines
+            if pieces.end < len(block):
+                yield from _decode_plainly([bytes(block[pieces.end : pieces.next]).rstrip(b"\n")], number)
+                number += 1
+            at = pieces.next
 
 
-def _decode_usual_block(block: bytes | memoryview) -> tuple[Iterable[Piece], int]:
-    """Return the pieces of a block of lines, and the number of its lines.
-
-    Raises:
-        ValueError, KeyError, TypeError, AttributeError, RecursionError: a line is damaged, as in `decode_line`.
-    """
-    found = _USUAL_LINES.findall(block)
-    payloads, names, sizes, checksums, others = zip(*found, strict=True)
-    pieces: Iterable[Piece] = zip(
-        [b64decode(payload, None, True) for payload in payloads],
-        names,
-        [int(size) if size else 0 for size in sizes],
-        _decode_checksums(checksums),
-        strict=True,
-    )
-    if any(others):
-        pieces = [_piece(decode_line(other)) if other else piece for piece, other in zip(pieces, others, strict=True)]
-    return pieces, 2 * len(found) - names.count(b"")
-
-
-def _decode_checksums(checksums: Sequence[bytes]) -> tuple[int, ...]:
-    """Decode all checksums that `_USUAL_LINES` has found at once; an empty one is 0."""
-    # Eleven digits are 66 bits, of which the last 2 are unused. With a twelfth digit they are 9 whole bytes, which can
-    # be joined.
-    digits = b"".join([checksum or _NO_CHECKSUM for checksum in checksums]).replace(b"=", b"A")
-    return struct.unpack(">" + "Qx" * len(checksums), b64decode(digits, None, True))
-
-
-def _decode_plain_lines(lines: Sequence[bytes], first: int) -> Iterator[list[Piece]]:
+def _decode_plainly(lines: Sequence[bytes], first: int) -> Iterator[list[Piece]]:
     """Decode lines one at a time; yield everything before a damaged one before raising its error."""
     pieces: list[Piece] = []
     try:
-        pieces.extend(map(_piece, decode_lines(lines, first)))
+        for item in decode_lines(lines, first):
+            if isinstance(item, Segment):
+                pieces.append((item.data, b"", 0, 0))
+            elif item.name and pieces and not (pieces[-1][1] or pieces[-1][2]):
+                pieces[-1] = (pieces[-1][0], *item)
+            else:
+                pieces.append((b"", *item))
     except IntegrityError:
         yield pieces
         raise
     yield pieces
-
-
-def _piece(item: Segment | FileEntry) -> Piece:
-    return (item.data, b"", 0, 0) if isinstance(item, Segment) else (b"", *item)
-
-
-def _decode_usual_line(line: bytes) -> Segment | FileEntry | None:
-    """Do what `decode_line` does without a JSON parser, for a usual line of Go's writer or ours; else return `None`."""
-    if line.startswith(_SEGMENT_START):
-        end = line.find(b'"', len(_SEGMENT_START))
-        if not _SEGMENT_END.fullmatch(line, end):
-            return None
-        return Segment(a2b_base64(line[len(_SEGMENT_START) : end], strict_mode=True))
-    match = _FILE_LINE.fullmatch(line)
-    if match is None:
-        return None
-    name, size, checksum = match.groups()
-    return FileEntry(name, int(size), int.from_bytes(a2b_base64(checksum, strict_mode=True), "big"))
 
 
 class LineWriter:
@@ -375,11 +329,6 @@ class LineReader:
             if error.errno is None:  # gzip raises this for a bad header
                 raise IntegrityError(f"the tar-split file is damaged: {error}") from error
             raise
-
-    @property
-    def packed_size(self) -> int:
-        """The length of the file, in bytes."""
-        return os.fstat(self._file.fileno()).st_size
 
     def close(self) -> None:
         """Close the file."""

@@ -20,8 +20,8 @@ from layerstore_core.tar.plain_entries import PlainEntry, read_plain_header
 from layerstore_core.tar.scanner import TarScanner
 from layerstore_core.tar.segments import read_long_header, read_segment
 from layerstore_core.tarsplit.assemble import FileGetter
+from layerstore_core.tarsplit.changed import CHECKSUM_DIFFERS, SIZE_DIFFERS, changed_error, open_or_raise
 from layerstore_core.tarsplit.codec import LineReader, Piece, decode_blocks
-from layerstore_core.tarsplit.read_files import CHECKSUM_DIFFERS, SIZE_DIFFERS, changed_error, open_or_raise
 from layerstore_core.unpack.create import mtime_to_set
 from layerstore_core.view.nodes import FileNode
 

@@ -1,9 +1,9 @@
 """The kernels, as Python sees them."""
 
 from collections.abc import Iterable
-from typing import final
+from typing import Self, final
 
-from _typeshed import ReadableBuffer
+from _typeshed import ReadableBuffer, WriteableBuffer
 
 #: What a kernel notes: a kind, a path below the directory that it began in, and more.
 Notes = list[tuple[int, bytes, bytes]]
@@ -119,3 +119,40 @@ def read_fields(
         For each directory, the content of its files, each followed by a NUL; one that is not there has no content.
         `None` if a needed one is missing, or if any is empty, too long, or cannot be read.
     """
+
+@final
+class Pieces:
+    """The usual tar-split lines of a block, decoded, up to the first that is not usual: a sequence of pieces.
+
+    A piece is a segment and the file entry that follows it: the segment, and the entry's name, size and CRC-64. Either
+    may be missing. `layerstore_core.tarsplit.codec` has the twin.
+
+    Args:
+        block: whole lines, with their newlines.
+        position: where the first line begins.
+
+    Attributes:
+        end: where the first line begins that was not decoded.
+        next: where the line after that one begins.
+        lines: how many lines were decoded.
+        size: how many bytes of the tar the pieces have.
+    """
+
+    end: int
+    next: int
+    lines: int
+    size: int
+
+    def __new__(cls, block: ReadableBuffer, position: int = 0, /) -> Self: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> tuple[bytes, bytes, int, int]: ...
+    def plan(self, first: int, room: int, /) -> tuple[int, int]:
+        """Return the piece after those, from `first` on, that fit into `room` bytes together, and their size."""
+
+    def fill(self, first: int, last: int, root: int, memory: WriteableBuffer, /) -> tuple[int, int]:
+        """Write the bytes of the pieces from `first` to before `last`; files are read below the directory `root`.
+
+        Returns:
+            The first piece that was declined, or `last`, and how many bytes the pieces before it have. A piece is
+            declined if its file cannot be opened in the plain way, or is not the registered one.
+        """

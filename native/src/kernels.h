@@ -25,6 +25,7 @@ int add_copy(PyObject *module);
 int add_fields(PyObject *module);
 int add_lines(PyObject *module);
 int add_names(PyObject *module);
+int add_pieces(PyObject *module);
 int add_scan(PyObject *module);
 
 /* Return the set in an object of the type `Names`. It lives as long as the object. */

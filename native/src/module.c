@@ -10,6 +10,7 @@ static int execute(PyObject *module)
         add_fields,
         add_lines,
         add_names,
+        add_pieces,
         add_scan,
     };
 

@@ -1,215 +1,58 @@
-"""Decoding and assembly in blocks: the same results as one line and one file at a time."""
+"""Assembly by the kernels: the bytes and errors of `assemble`."""
 
 from __future__ import annotations
 
-import gzip
-import io
+import gc
 import os
 import tempfile
-from binascii import Error as Base64Error
-from binascii import a2b_base64, b2a_base64
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
-from itertools import chain, pairwise
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from unittest import mock
 
 import pytest
 from fastcrc import crc64
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from layerstore_core import LayerStore
+from layerstore_core.base.kernels import engine
 from layerstore_core.errors import IntegrityError
-from layerstore_core.tarsplit import assemble_blocks as assemble_blocks_module
-from layerstore_core.tarsplit import codec
+from layerstore_core.store import export
+from layerstore_core.tarsplit import assemble_blocks as module
 from layerstore_core.tarsplit.assemble import assemble
 from layerstore_core.tarsplit.assemble_blocks import BLOCKS_KEPT, assemble_blocks
-from layerstore_core.tarsplit.codec import (
-    FileEntry,
-    LineReader,
-    Piece,
-    Segment,
-    decode_blocks,
-    decode_lines,
-    encode_file,
-    encode_segment,
-)
-from layerstore_core.tarsplit.read_worker import ReadWorker
+from layerstore_core.tarsplit.codec import FileEntry, Piece, Segment, decode_blocks, encode_entry, encode_segment
 from layerstore_core.tree.files import TreeFiles
+from tests import tars
 
-names = st.one_of(
-    st.sampled_from([b"etc/hosts", b"usr/bin/", b"a", "ä".encode(), b"\xff\xfe", b'a"b', b"a\\b", b"<&>", b""]),
-    st.binary(max_size=12),
-)
-segments = st.builds(encode_segment, st.binary(max_size=80), st.integers(0, 99))
-files = st.builds(encode_file, names, st.integers(0, 1 << 70), st.integers(0, (1 << 64) - 1), st.integers(0, 99))
-ODD_LINES = [
-    b"\n",
-    b"{}\n",
-    b'{"payload":"AAAA","type":2}\n',
-    b'{"type":2,"payload":"AAAA","position":01}\n',
-    b'x{"type":2,"payload":"AAAA","position":1}\n',
-    b'{"type":2,"payload":"AAAA","position":1}x\n',
-    b'{"type":2,"payload":"AA\nAA","position":1}\n',
-    b'{"type":2,"payload":"AA-_","position":1}\n',
-    b'{"type":2,"payload":"AA","position":1}\n',
-    b'{"type":2,"payload":"AB==","position":1}\n',
-    b'{"type":2,"payload":"AAAA=","position":1}\n',
-    b'{"type":2,"payload":"AA==AAAA","position":1}\n',
-    b'{"type":2,"payload":"A\\u0041AA","position":1}\n',
-    b'{"type":2,"payload":"A\\/AA","position":1}\n',
-    b'{"type":2,"payload":"","position":1}\n',
-    b'{"type":2,"payload":"\xff","position":1}\n',
-    b'{"type":2,"payload":null,"position":1}\n',
-    b'{"type":2,"payload":"AAAA","position":1,"x":"","position":2}\n',
-    b'{"type":2,"payload":"AAAA","position":1}{"type":2,"payload":"AAAA","position":2}\n',
-    b'{"type":1,"name":"a","size":5,"payload":"AAAAAAAAAAE=","position":1,"x":1}\n',
-    b'{"type":1,"name":"a","size":5,"payload":"AAAAAAAAAAF=","position":1}\n',
-    b'{"type":1,"name":"a","size":5,"payload":"AAAAAAAAAAE","position":1}\n',
-    b'{"type":1,"name":"a","size":05,"payload":"AAAAAAAAAAE=","position":1}\n',
-    b'{"type":1,"name":"a","size":5,"payload":null,"position":1}\n',
-    b'{"type":1,"name":"\\ud800","payload":null,"position":1}\n',
-    b'{"type":1,"name":"\x7f\x01","payload":null,"position":1}\n',
-]
-odd_lines = st.sampled_from(ODD_LINES)
-
-
-def items_and_error(items: Iterator[Segment | FileEntry]) -> tuple[list[Segment | FileEntry], str]:
-    """Return the items that are not empty, and the message of the error that ended them."""
-    found: list[Segment | FileEntry] = []
-    try:
-        found.extend(item for item in items if item[0] or isinstance(item, FileEntry))
-    except IntegrityError as error:
-        return found, str(error)
-    return found, ""
-
-
-def items(batches: Iterator[list[Piece]]) -> Iterator[Segment | FileEntry]:
-    for segment, name, size, crc in chain.from_iterable(batches):
-        yield Segment(segment)
-        if name or size:
-            yield FileEntry(name, size, crc)
-
-
-@given(st.lists(st.one_of(segments, files, odd_lines), max_size=20), st.integers(1, 300))
-@example([b'{"type":2,"payload":"AA-_","position":1}\n'], 1000)
-@example([encode_segment(b"a", 0), encode_file(b"a", 1, 1, 1), b"\n"], 1000)
-def test_decode_blocks_gives_the_items_of_decode_lines(lines: list[bytes], size: int) -> None:
-    plain, fails = items_and_error(
-        item for item in decode_lines(b"".join(lines).split(b"\n")[:-1]) if item != FileEntry(b"")
-    )
-    packed = gzip.compress(b"".join(lines), 1)
-    with mock.patch.object(codec, "_READ_SIZE", size), LineReader(io.BytesIO(packed)) as reader:
-        assert items_and_error(items(decode_blocks(reader.blocks()))) == (plain, fails)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("line", ODD_LINES)
-@pytest.mark.parametrize("after", [encode_segment(b"b", 2), encode_file(b"b", 2, 2, 2)])
-def test_decode_blocks_treats_an_odd_line_as_decode_lines_does(line: bytes, after: bytes) -> None:
-    block = encode_segment(b"a", 0) + encode_file(b"a", 1, 1, 1) + line + after
-    plain = items_and_error(decode_lines(block.split(b"\n")[:-1]))
-    assert items_and_error(items(decode_blocks([block]))) == plain  # type: ignore[arg-type]
-
-
-@settings(max_examples=500)
-@given(
-    st.one_of(
-        st.binary(max_size=200),
-        st.lists(st.sampled_from(list(b'AB/+z9=-_\n\r \x80"')), max_size=12).map(bytes),
-        st.tuples(st.binary(max_size=300).map(b2a_base64), st.integers(0, 400), st.binary(max_size=2)).map(
-            lambda parts: parts[0][: parts[1]] + parts[2] + parts[0][parts[1] : -1]
-        ),
-    )
-)
-@example(b"")
-@example(b"AAAA=")
-@example(b"AB==")
-@example(b"AA==AAAA")
-@example(b"A" * 300 + b"\xff" + b"A" * 3)
-def test_the_fast_base64_decoder_accepts_only_strict_base64(text: bytes) -> None:
-    """It may refuse more: then the strict decoder decides."""
-    try:
-        plain = a2b_base64(text, strict_mode=True)
-    except Base64Error:
-        plain = None
-    try:
-        fast = codec.b64decode(text, None, True)
-    except Base64Error:
-        return
-    assert fast == plain
-
-
-@given(st.lists(st.one_of(st.none(), st.integers(0, (1 << 64) - 1)), max_size=20))
-def test_checksums_are_decoded_together(checksums: list[int | None]) -> None:
-    texts = [b"" if one is None else b2a_base64(one.to_bytes(8, "big"), newline=False) for one in checksums]
-    assert codec._decode_checksums(texts) == tuple(one or 0 for one in checksums)
-
-
-def test_usual_lines_are_decoded_without_a_json_parser() -> None:
-    lines = [
-        encode_segment(b"x" * 600, 0),
-        encode_file(b"d/", 0, 0, 1),
-        encode_segment(b"y" * 600, 2),
-        encode_file(b"d/f", 5, 7, 3),
-        encode_segment(b"", 4),
-    ]
-    with mock.patch.object(codec, "decode_line", side_effect=AssertionError):
-        found = [piece for batch in decode_blocks([b"".join(lines)]) for piece in batch]
-    assert found == [(b"x" * 600, b"d/", 0, 0), (b"y" * 600, b"d/f", 5, 7), (b"", b"", 0, 0)]
-
-
-@given(st.lists(st.one_of(segments, files), max_size=20), st.integers(1, 300), st.binary(max_size=5))
-def test_blocks_have_whole_lines_and_keep_a_file_entry_with_its_segment(
-    lines: list[bytes], size: int, rest: bytes
-) -> None:
-    rest = rest.replace(b"\n", b"")
-    packed = gzip.compress(b"".join(lines) + rest, 1)
-    blocks: list[bytes] = []
-    with mock.patch.object(codec, "_READ_SIZE", size), LineReader(io.BytesIO(packed)) as reader:
-        try:
-            blocks.extend(map(bytes, reader.blocks()))
-            assert not rest
-        except IntegrityError:
-            assert rest
-    assert b"".join(blocks) == b"".join(lines)
-    for block, following in pairwise(blocks):
-        assert block.endswith(b"\n")
-        assert not (block.splitlines()[-1].startswith(b'{"type":2,"payload":"') and following.startswith(b'{"type":1'))
-
+pytestmark = pytest.mark.skipif(engine().kernels is None, reason=engine().reason)
 
 CONTENTS = st.one_of(st.binary(max_size=40), st.sampled_from([b"", b"x" * 31, b"x" * 32, b"x" * 33, b"y" * 200]))
-DAMAGES = ["none", "grown", "cut", "empty", "changed", "gone", "directory", "fifo", "link", "link out", "crc", "size"]
+DAMAGES = [
+    "none", "grown", "cut", "empty", "changed", "gone", "directory", "fifo", "link", "link out", "crc", "size",
+    "parent", "unreadable", "line", "odd line",
+]  # fmt: skip
 
 
-#: The parts of a layer (the segment before each file, its directory, its content), the size of blocks, the number of
-#: the damaged file, and the prefix of names.
-DAMAGED_LAYERS = given(
-    st.lists(st.tuples(st.binary(max_size=80), st.integers(0, 3), CONTENTS), min_size=1, max_size=12),
-    st.sampled_from([8, 32, 1 << 20]),
-    st.integers(0, 11),
-    st.sampled_from([b"", b"./", b"/", b"d0/../"]),
-)
+def lines_of(pieces: list[Piece]) -> bytes:
+    return b"".join(encode_entry(*piece, 0) if piece[1] else encode_segment(piece[0], 0) for piece in pieces)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-@settings(max_examples=20)
-@DAMAGED_LAYERS
-def test_assemble_blocks_gives_the_bytes_and_errors_of_assemble(
+@settings(max_examples=15)
+@given(
+    parts=st.lists(st.tuples(st.binary(max_size=80), st.integers(0, 3), CONTENTS), min_size=1, max_size=12),
+    chunk=st.sampled_from([8, 32, 100, 1 << 20]),
+    which=st.integers(0, 11),
+    before=st.sampled_from([b"", b"./", b"/", b"d0/../"]),
+)
+def test_blocks_have_the_bytes_and_errors_of_assemble(
     damage: str, parts: list[tuple[bytes, int, bytes]], chunk: int, which: int, before: bytes
 ) -> None:
-    compare_with_assemble(damage, parts, chunk, which, before, lambda _: nullcontext())
-
-
-def compare_with_assemble(
-    damage: str,
-    parts: list[tuple[bytes, int, bytes]],
-    chunk: int,
-    which: int,
-    before: bytes,
-    start: Callable[[TreeFiles], AbstractContextManager[ReadWorker | None]],
-) -> None:
-    """Assemble a layer with one damaged file in both ways. `start` starts the worker that reads files, if any."""
-    pieces: list[Piece] = []
+    """Each layer has one damaged file."""
+    lines = b""
+    which %= len(parts)
     with tempfile.TemporaryDirectory() as top:
         root = Path(top) / "root"
         for number in range(4):
@@ -217,26 +60,36 @@ def compare_with_assemble(
         (Path(top) / "outside").write_bytes(b"x" * 32)
         for number, (segment, directory, content) in enumerate(parts):
             name = f"d{directory}/" + ("e/" if number % 3 else "") + f"f{number}"
-            path = root / name
-            path.write_bytes(content)
+            (root / name).write_bytes(content)
             size, crc = len(content), int(crc64.go_iso(content))
-            if number == which % len(parts):
+            if number == which:
                 crc ^= damage == "crc"
                 size += damage == "size"
-                damage_file(path, damage)
-            pieces.append((segment, before + name.encode(), size, crc))
-        getter = TreeFiles(root)
-        plain = bytes_and_error(assemble(items(iter([pieces])), getter), getter)
-        getter = TreeFiles(root)
-        with start(getter) as process, mock.patch.object(assemble_blocks_module, "CHUNK", chunk):
-            fast = bytes_and_error(assemble_blocks([pieces], getter, process), getter)
+                if damage == "line":
+                    lines += b"{}\n"
+                elif damage == "odd line":
+                    lines += b'{"payload":"AAAA","type":2}\n'
+            lines += lines_of([(segment, before + name.encode(), size, crc)])
+        damage_file(root, f"d{parts[which][1]}/" + ("e/" if which % 3 else "") + f"f{which}", damage)
+        plain = bytes_and_error(
+            lambda files: (
+                chunk
+                for batch in decode_blocks([lines])
+                for segment, name, size, crc in batch
+                for chunk in assemble([Segment(segment), FileEntry(name, size, crc)], files)
+            ),
+            root,
+        )
+        with mock.patch.object(module, "CHUNK", chunk):
+            fast = bytes_and_error(lambda files: assemble_blocks(decode_blocks([lines]), files), root)
     assert fast[1] == plain[1]
     # With an error, more or fewer of the bytes before it were yielded.
     common = min(len(fast[0]), len(plain[0])) if plain[1] else None
     assert fast[0][:common] == plain[0][:common]
 
 
-def damage_file(path: Path, damage: str) -> None:
+def damage_file(root: Path, name: str, damage: str) -> None:
+    path = root / name
     content = path.read_bytes()
     if damage in ("gone", "directory", "fifo", "link", "link out"):
         path.unlink()
@@ -257,51 +110,164 @@ def damage_file(path: Path, damage: str) -> None:
         path.symlink_to("target")
     elif damage == "link out":
         path.symlink_to("../../../outside")
+    elif damage == "parent":
+        path.parent.rename(root / "elsewhere")
+        path.parent.symlink_to(root / "elsewhere")  # as a path of the host, it leads nowhere below the root
+    elif damage == "unreadable":
+        path.chmod(0)
 
 
-def bytes_and_error(chunks: Iterator[bytes | memoryview], getter: TreeFiles) -> tuple[bytes, str]:
+def bytes_and_error(assembled: Callable[[TreeFiles], Iterable[bytes | memoryview]], root: Path) -> tuple[bytes, str]:
     found = bytearray()
+    files = TreeFiles(root)
     try:
-        for chunk in chunks:
+        for chunk in assembled(files):
             assert chunk
             found += chunk
-    except IntegrityError as error:
+    except (IntegrityError, PermissionError) as error:
         return bytes(found), str(error)
     finally:
-        getter.close()
+        files.close()
     return bytes(found), ""
 
 
+@pytest.fixture
+def tree(tmp_path: Path) -> Iterator[tuple[TreeFiles, list[Piece], bytes]]:
+    """A thousand files, the pieces of their tar, and the tar."""
+    pieces: list[Piece] = []
+    tar = b""
+    for number in range(1000):
+        name, content = f"d{number // 100}/f{number}", bytes([number % 251]) * (number + 1)
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+        pieces.append((b"head%d" % number, name.encode(), len(content), int(crc64.go_iso(content))))
+        tar += pieces[-1][0] + content
+    files = TreeFiles(tmp_path)
+    with mock.patch.object(module, "CHUNK", 4000):
+        yield files, pieces, tar
+    files.close()
+
+
+def collect(chunks: Iterable[bytes | memoryview], found: bytearray) -> None:
+    for chunk in chunks:
+        found += chunk
+
+
 @pytest.mark.usefixtures("nothing_left_open")
-def test_a_file_that_readv_returns_in_pieces(tmp_path: Path) -> None:
-    """Some file systems return fewer bytes at a time than were requested."""
-    (tmp_path / "f").write_bytes(b"0123456789")
-    real = os.readv
+def test_a_chunk_keeps_its_content_until_blocks_kept_more_are_requested(
+    tree: tuple[TreeFiles, list[Piece], bytes],
+) -> None:
+    files, pieces, tar = tree
+    kept: list[tuple[bytes | memoryview, bytes]] = []
+    for chunk in assemble_blocks(decode_blocks([lines_of(pieces)]), files):
+        kept.append((chunk, bytes(chunk)))
+        time.sleep(0.001)  # threads go on meanwhile
+        assert all(now == then for now, then in kept[-BLOCKS_KEPT:])
+    assert b"".join(then for _, then in kept) == tar
+    assert len(kept) > 2 * BLOCKS_KEPT
 
-    def short(fd: int, buffers: tuple[memoryview, ...]) -> int:
-        return real(fd, [buffers[0][:3]] if buffers[0] else buffers)
 
-    piece = b"head", b"f", 10, int(crc64.go_iso(b"0123456789"))
-    getter = TreeFiles(tmp_path)
-    with mock.patch.object(os, "readv", short):
-        assert bytes_and_error(assemble_blocks([[piece]], getter), getter) == (b"head0123456789", "")
+def test_everything_before_a_damaged_file_is_yielded_before_the_error(
+    tree: tuple[TreeFiles, list[Piece], bytes], tmp_path: Path
+) -> None:
+    """Of two damaged files, the error is of the first in the order of the tar."""
+    files, pieces, tar = tree
+    (tmp_path / "d5/f500").write_bytes(b"!" * 501)
+    (tmp_path / "d5/f510").unlink()
+    found = bytearray()
+    with pytest.raises(IntegrityError, match=r"'d5/f500'.*checksum differs"):
+        collect(assemble_blocks(decode_blocks([lines_of(pieces)]), files), found)
+    assert tar.startswith(found)
+    assert len(found) > tar.index(b"head500") - 5000
+
+
+def test_everything_before_a_damaged_line_is_yielded_before_the_error(
+    tree: tuple[TreeFiles, list[Piece], bytes],
+) -> None:
+    files, pieces, tar = tree
+    found = bytearray()
+    with pytest.raises(IntegrityError, match="line 2001 is damaged"):
+        collect(assemble_blocks(decode_blocks([lines_of(pieces), b"{}\n"]), files), found)
+    assert found == tar
+
+
+def test_large_files_and_segments_are_in_order(tmp_path: Path) -> None:
+    pieces: list[Piece] = []
+    tar = b""
+    for number in range(60):
+        content = bytes([number]) * (5000 if number % 7 == 0 else 700)
+        segment = b"s" * (6000 if number % 11 == 0 else 3)
+        (tmp_path / str(number)).write_bytes(content)
+        pieces.append((segment, b"%d" % number, len(content), int(crc64.go_iso(content))))
+        tar += segment + content
+    files = TreeFiles(tmp_path)
+    with mock.patch.object(module, "CHUNK", 4000):
+        assert b"".join(map(bytes, assemble_blocks(decode_blocks([lines_of(pieces)]), files))) == tar
+    files.close()
+
+
+def test_files_below_a_link_to_a_directory(tmp_path: Path) -> None:
+    """The kernel follows no link. What is after such files is filled by it again."""
+    (tmp_path / "usr/bin").mkdir(parents=True)
+    (tmp_path / "bin").symlink_to("usr/bin")
+    crc = int(crc64.go_iso(b"content"))
+    names = [b"bin/a", b"usr/bin/b", b"bin/c", b"bin/d", b"usr/bin/e"]
+    for name in names:
+        (tmp_path / os.fsdecode(name)).write_bytes(b"content")
+    files = TreeFiles(tmp_path)
+    pieces: list[Piece] = [(b"<%b>" % name, name, 7, crc) for name in names]
+    found = b"".join(map(bytes, assemble_blocks(decode_blocks([lines_of(pieces)]), files)))
+    assert found == b"".join(b"<%b>content" % name for name in names)
+    files.close()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[LayerStore]:
+    with LayerStore.open(root=tmp_path / "store", driver="vfs") as store:
+        yield store
+
+
+TAR = tars.tar(*[tars.entry(b"d/%d" % number, b"%d" % number * 3000) for number in range(500)])
 
 
 @pytest.mark.usefixtures("nothing_left_open")
-def test_a_read_error_closes_the_file(tmp_path: Path) -> None:
-    (tmp_path / "f").write_bytes(b"x")
-    getter = TreeFiles(tmp_path)
-    with mock.patch.object(os, "readv", side_effect=OSError(5, "I/O error")), pytest.raises(OSError, match="I/O error"):
-        list(assemble_blocks([[(b"", b"f", 1, 0)]], getter))
-    getter.close()
+@pytest.mark.parametrize("way", ["copied", "copied in a thread", "read", "left early", "write fails"])
+def test_a_layer_is_exported_in_blocks(store: LayerStore, way: str, tmp_path: Path) -> None:
+    (tmp_path / "t").write_bytes(TAR)
+    layer = store.register(tmp_path / "t")
+    before = set(os.listdir("/proc/self/fd"))
+
+    def refuse(_: bytes | memoryview) -> None:
+        raise OSError(28, "No space left on device")
+
+    with (
+        mock.patch.object(module, "CHUNK", 5000),
+        mock.patch.object(export, "assemble_blocks", wraps=assemble_blocks) as blocks,
+    ):
+        found = bytearray()
+        if way.startswith("copied"):
+            layer.copy_tar(found.extend, in_thread=way != "copied")
+        elif way == "write fails":
+            with pytest.raises(OSError, match="No space left"):
+                layer.copy_tar(refuse, in_thread=True)
+        else:
+            with layer.tar_stream() as stream:
+                found += stream.read(20000 if way == "left early" else -1)
+    assert blocks.call_count == 1
+    assert found == {"left early": TAR[:20000], "write fails": b""}.get(way, TAR)
+    gc.collect()  # an error refers to its chunk, and so to the memory
+    assert set(os.listdir("/proc/self/fd")) == before
 
 
-def test_a_chunk_keeps_its_content_until_blocks_kept_more_are_requested() -> None:
-    pieces = [(bytes([number]) * 5, b"", 0, 0) for number in range(40)]
-    with tempfile.TemporaryDirectory() as root, mock.patch.object(assemble_blocks_module, "CHUNK", 5):
-        kept: list[bytes | memoryview] = []
-        for number, chunk in enumerate(assemble_blocks([pieces], TreeFiles(root))):
-            kept.append(chunk)
-            for back in range(min(number + 1, BLOCKS_KEPT)):
-                assert kept[-1 - back] == pieces[number - back][0]
-        assert len(kept) == len(pieces)
+def test_the_files_of_a_getter_of_another_class_are_opened_by_it(store: LayerStore, tmp_path: Path) -> None:
+    """A class derived from `TreeFiles` may open other files."""
+    (tmp_path / "t").write_bytes(TAR)
+    layer = store.register(tmp_path / "t")
+    own = type("Own", (TreeFiles,), {})(store.driver.get(layer.cache_id))
+    with (
+        mock.patch.object(type(store.driver), "diff_getter", return_value=own),
+        mock.patch.object(export, "assemble_blocks", side_effect=AssertionError),
+        layer.tar_stream() as stream,
+    ):
+        assert stream.read() == TAR
+    store.driver.put(layer.cache_id)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final, NoReturn, Unpack
 
+from layerstore_core.base.threads import rest
 from layerstore_core.driver import registry
 from layerstore_core.driver.prior import chosen_drivers
 from layerstore_core.driver.probe import Probe, probe
@@ -91,6 +92,7 @@ def probe_in_namespace(name: str, config: StoreConfig) -> Probe:
         config: the root and the options of drivers.
     """
     reading, writing = os.pipe2(os.O_CLOEXEC)
+    rest()  # a child that is forked beside threads may find locks that nobody releases
     pid = os.fork()
     if pid == 0:
         _probe_as_child(writing, name, config)

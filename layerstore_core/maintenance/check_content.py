@@ -10,15 +10,17 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Final
 
 from layerstore_core.base import inside
 from layerstore_core.base.atomic import make_directory
 from layerstore_core.base.digests import ChainID
+from layerstore_core.base.threads import Task, Threads, cores
 from layerstore_core.errors import InvalidLayer, LayerStoreError
 from layerstore_core.log import logger
 from layerstore_core.maintenance.finding import Finding
@@ -82,29 +84,33 @@ def check_content(
     if done:
         logger.info("{} layers were verified before the last check was interrupted", done)
     left_out = {layer.chain_id for layer in layers} - {layer.chain_id for layer in wanted}
-    verdicts: dict[ChainID, Future[Verdict]] = {}
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0)), "layerstore-check") as pool:
+    verdicts: dict[ChainID, Task[Verdict]] = {}
+    ended: SimpleQueue[Layer] = SimpleQueue()
+
+    def run(layer: Layer, parent_verdict: Verdict | Task[Verdict]) -> Verdict:
         try:
-            running = {}
-            # Parents first: a layer waits for its parent's verdict, on which a thread is at work by then.
-            for layer in sorted(wanted, key=lambda layer: layer.depth):
-                parent = layer.parent_id
-                parent_verdict = _SOUND if parent is None or parent in left_out else verdicts.get(parent, _UNKNOWN)
-                task = verdicts[layer.chain_id] = pool.submit(verify, store, layer, parent_verdict)
-                running[task] = layer
-            if progress is not None and wanted:
-                progress(done, len(layers))
-            for task in as_completed(running):
-                layer, verdict = running[task], task.result()
-                done += 1
-                if progress is not None and done < len(layers):
-                    progress(done, len(layers))
-                if verdict.is_sound:
-                    journal.verified(layer)
-                elif is_current(store, layer):
-                    yield from findings_of(layer, verdict)
+            return verify(store, layer, parent_verdict)
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            ended.put(layer)
+
+    with Threads("layerstore-check", cores()) as threads:
+        # Parents first: a layer waits for its parent's verdict, on which a thread is at work by then.
+        for layer in sorted(wanted, key=lambda layer: layer.depth):
+            parent = layer.parent_id
+            parent_verdict = _SOUND if parent is None or parent in left_out else verdicts.get(parent, _UNKNOWN)
+            verdicts[layer.chain_id] = threads.submit(partial(run, layer, parent_verdict))
+        if progress is not None and wanted:
+            progress(done, len(layers))
+        for _ in wanted:
+            layer = ended.get()
+            verdict = verdicts[layer.chain_id].result()
+            done += 1
+            if progress is not None and done < len(layers):
+                progress(done, len(layers))
+            if verdict.is_sound:
+                journal.verified(layer)
+            elif is_current(store, layer):
+                yield from findings_of(layer, verdict)
     journal.finish()
 
 
@@ -132,13 +138,13 @@ def is_current(store: LayerStore, layer: Layer) -> bool:
     return store.context.db.cache_id(layer.chain_id) == layer.cache_id
 
 
-def verify(store: LayerStore, layer: Layer, parent_verdict: Verdict | Future[Verdict] = _SOUND) -> Verdict:
+def verify(store: LayerStore, layer: Layer, parent_verdict: Verdict | Task[Verdict] = _SOUND) -> Verdict:
     """Verify one layer.
 
     Args:
         store: an open store.
         layer: a view of it.
-        parent_verdict: the result of its parent, or its future.
+        parent_verdict: the result of its parent, or the task that has it.
 
     Raises:
         PermissionError: the layer has files of another owner, which this user may not read.
@@ -157,7 +163,7 @@ def verify(store: LayerStore, layer: Layer, parent_verdict: Verdict | Future[Ver
     except (LayerStoreError, OSError) as error:
         _refuse_files_of_others(error, layer)
         return Verdict(str(error), unknown=True)
-    parent = parent_verdict.result() if isinstance(parent_verdict, Future) else parent_verdict
+    parent = parent_verdict.result() if isinstance(parent_verdict, Task) else parent_verdict
     if not complete:
         return _UNKNOWN
     try:

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from layerstore_core.base.descriptors import Descriptor
+from layerstore_core.base.threads import rest
 from layerstore_core.errors import UserNamespaceError
 from layerstore_core.log import logger
 from layerstore_core.rootless import syscalls
@@ -43,6 +44,7 @@ def new_namespace() -> Iterator[int]:
     """
     said, say = os.pipe2(os.O_CLOEXEC)
     wait, go = os.pipe2(os.O_CLOEXEC)
+    rest()  # a child that is forked beside threads may find locks that nobody releases
     pid = os.fork()
     if pid == 0:
         _live_in_namespace(say, wait, (said, go))

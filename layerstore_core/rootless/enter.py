@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Final
 
 from layerstore_core.base.descriptors import Descriptor
+from layerstore_core.base.threads import rest
 from layerstore_core.errors import UserNamespaceError
 from layerstore_core.log import logger
 from layerstore_core.rootless import syscalls
@@ -96,6 +97,7 @@ def _require_single_thread() -> None:
     Raises:
         UserNamespaceError: there are several.
     """
+    rest()
     with suppress(FileNotFoundError):
         threads = len(os.listdir("/proc/self/task"))
         for _ in range(_LOOKS):

@@ -7,14 +7,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from itertools import chain as chained
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from layerstore_core.base.digests import ChainID
 from layerstore_core.base.kernels import engine
+from layerstore_core.base.threads import Lane
 from layerstore_core.errors import IntegrityError
 from layerstore_core.log import logger
-from layerstore_core.streams.hasher import QUEUE, Hasher, WorkerThread
+from layerstore_core.streams.hasher import QUEUE, Hasher
 from layerstore_core.streams.iterstream import IterStream
 from layerstore_core.tarsplit.assemble import FileGetter, assemble
 from layerstore_core.tarsplit.assemble_blocks import BLOCKS_KEPT, assemble_blocks
@@ -59,17 +61,17 @@ def copy_tar(
     with ExitStack() as opened:
         chunks = _verified(_node_chunks(context, node, opened), node)
         opened.callback(chunks.close)
-        writer = opened.enter_context(WorkerThread(write, "layerstore-write")) if in_thread else None
+        writer = opened.enter_context(Lane("layerstore-write", depth=QUEUE, waits=True)) if in_thread else None
         for chunk in chunks:
             if writer is None:
                 write(chunk)
             else:
-                writer.put(chunk)
+                writer.put(partial(write, chunk))
             size += len(chunk)
             if progress is not None:
                 progress(size)
         if writer is not None:
-            writer.finish()
+            writer.drain()
     logger.info("exported layer {}: {} bytes in {:.3f} s", node.record.chain_id, size, time.monotonic() - began)
     return size
 

@@ -1,8 +1,8 @@
-"""Byte streams: the source of a layer, decompression, hashing, and reading ahead in threads.
+"""Byte streams: the source of a layer, decompression, hashing, and reading ahead.
 
 - `source` reads the uncompressed bytes of one layer from a path or a file object, within limits.
 - `compression` detects and decompresses gzip, zstd, xz and bzip2.
-- `prefetch` reads and decompresses in threads, and `hasher` hashes in one. They are of use because the libraries
-  release the GIL.
+- `prefetch` reads and decompresses, and `hasher` hashes, in threads beside the code that needs the bytes. They are of
+  use because the libraries release the GIL.
 - `iterstream` makes a readable stream of an iterator of chunks; `positioned` is the base of files that can seek.
 """

@@ -131,7 +131,7 @@ def decompress(read_chunk: ReadChunk, name: str) -> ReadChunk:
     """Wrap a source of compressed chunks into a source of decompressed chunks.
 
     Args:
-        read_chunk: returns compressed bytes, and `b""` at the end.
+        read_chunk: returns compressed bytes, and `b""` at the end. If it raises an exception, reading can go on later.
         name: the compression, as `detect` returns it.
 
     Returns:

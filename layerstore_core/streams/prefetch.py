@@ -1,14 +1,13 @@
-"""Reading and decompression in threads, ahead of the code that needs the bytes."""
+"""Reading and decompression ahead of the code that needs the bytes, beside it."""
 
 from __future__ import annotations
 
-from contextlib import suppress
-from queue import Empty, SimpleQueue
-from threading import Thread
-from typing import Any, Final
+from collections import deque
+from queue import SimpleQueue
+from typing import Final
 
+from layerstore_core.base.threads import Lane
 from layerstore_core.streams.compression import ReadChunk, decompress
-from layerstore_core.streams.hasher import join_thread
 
 #: How many compressed chunks are read ahead.
 _INPUTS: Final = 2
@@ -18,31 +17,23 @@ _CHUNKS: Final = 2
 _OUTPUTS: Final = 4
 
 
-class _Stopped(Exception):
-    """The reader has stopped, so the rest is not needed."""
-
-
 class ReadAhead:
-    """A thread that reads a file ahead of the code that uses its bytes.
+    """Reading of a file ahead of the code that uses its bytes.
 
-    It is for regular files only. Another file may block for ever: then the thread would wait, and so would `stop`.
+    It is for regular files only. Another file may block for ever: then a thread of the pool would wait, and so would
+    `stop`.
 
     Args:
         read: returns the next bytes, and `b""` at the end.
     """
 
     def __init__(self, read: ReadChunk) -> None:
-        self._chunks: SimpleQueue[bytes | BaseException] = SimpleQueue()
-        #: `True` for each chunk that the thread may still read; `False` ends it. It is a queue because that is written
-        #: in C: a semaphore would need the GIL for longer.
-        self._room: SimpleQueue[bool] = SimpleQueue()
-        for _ in range(_CHUNKS):
-            self._room.put(True)
+        self._reading = _Reading(read)
         self._end: bytes | BaseException | None = None
-        # The thread has no reference to this object. So an unused object is deleted, and that ends the thread.
-        arguments = read, self._chunks, self._room
-        self._thread = Thread(target=_read_all, args=arguments, name="layerstore-read", daemon=True)
-        self._thread.start()
+        # A chunk can be taken a moment before the lane counts its call as finished.
+        self._lane = Lane("layerstore-read", depth=_CHUNKS + 1)
+        for _ in range(_CHUNKS):
+            self._lane.put(self._reading.next)
 
     def read_chunk(self) -> bytes:
         """Return the next bytes, and `b""` at the end.
@@ -51,9 +42,9 @@ class ReadAhead:
             OSError: the file cannot be read.
         """
         if self._end is None:
-            chunk = self._chunks.get()
+            chunk = self._reading.chunks.get()
             if isinstance(chunk, bytes) and chunk:
-                self._room.put(True)
+                self._lane.put(self._reading.next)
                 return chunk
             self._end = chunk
         if isinstance(self._end, BaseException):
@@ -61,35 +52,32 @@ class ReadAhead:
         return self._end
 
     def stop(self) -> None:
-        """End the thread. A second call does nothing."""
-        _drain(self._room)
-        self._room.put(False)
-        join_thread(self._thread)
-
-    def __del__(self) -> None:
-        _drain(self._room)
-        self._room.put(False)
+        """Read no more. A second call does nothing."""
+        self._lane.close()
 
 
-def _read_all(read: ReadChunk, chunks: SimpleQueue[bytes | BaseException], room: SimpleQueue[bool]) -> None:
-    try:
-        while room.get():
-            chunk = read()
-            chunks.put(chunk)
-            if not chunk:
-                return
-    except BaseException as error:  # raised again in the reader's thread
-        chunks.put(error)
+class _Reading:
+    """What the lane of a `ReadAhead` does. It has no reference to that, so an unused one is deleted."""
 
+    def __init__(self, read: ReadChunk) -> None:
+        self.chunks: SimpleQueue[bytes | BaseException] = SimpleQueue()
+        self._read = read
+        self._ended = False
 
-def _drain(queue: SimpleQueue[Any]) -> None:
-    with suppress(Empty):
-        while True:
-            queue.get_nowait()
+    def next(self) -> None:
+        """Read a chunk. At the end, or after an error, do nothing."""
+        if self._ended:
+            return
+        try:
+            chunk: bytes | BaseException = self._read()
+        except BaseException as error:  # raised again by `ReadAhead.read_chunk`
+            chunk = error
+        self._ended = not isinstance(chunk, bytes) or not chunk
+        self.chunks.put(chunk)
 
 
 class DecompressAhead:
-    """A thread that decompresses a source ahead of the code that uses its bytes.
+    """Decompression of a source ahead of the code that uses its bytes.
 
     The libraries release the GIL, so decompression costs no time if there is a second core. The source itself is read
     in the thread that calls `read_chunk`: it may be a pipe without data for hours, or an object that is not
@@ -102,16 +90,12 @@ class DecompressAhead:
 
     def __init__(self, read_chunk: ReadChunk, name: str) -> None:
         self._read_compressed = read_chunk
-        self._name = name
-        self._inputs: SimpleQueue[bytes | None] = SimpleQueue()
-        #: Decompressed bytes; `None` as a request for an input; an error or empty bytes at the end.
-        self._outputs: SimpleQueue[bytes | BaseException | None] = SimpleQueue()
-        #: As in `ReadAhead`.
-        self._room: SimpleQueue[bool] = SimpleQueue()
-        for _ in range(_OUTPUTS):
-            self._room.put(True)
-        self._thread: Thread | None = None
+        self._work = _Decompression(name)
+        #: How many inputs the lane has that are not used, as far as this is known; how many of its calls go on.
+        self._inputs = self._calls = 0
+        self._input_ended = False
         self._end: bytes | BaseException | None = None
+        self._lane = Lane("layerstore-decompress", depth=_OUTPUTS + 1)  # see `ReadAhead`
 
     def read_chunk(self) -> bytes:
         """Return the next decompressed bytes, and `b""` at the end.
@@ -122,15 +106,12 @@ class DecompressAhead:
         """
         if self._end is None:
             try:
-                if self._thread is None:
-                    self._start()
-                while (output := self._outputs.get()) is None:
-                    self._inputs.put(self._read_compressed())
+                while (output := self._next_output()) is None:
+                    pass
             except BaseException as error:
                 self._end = error
                 raise
             if isinstance(output, bytes) and output:
-                self._room.put(True)
                 return output
             self._end = output
         if isinstance(self._end, BaseException):
@@ -138,52 +119,59 @@ class DecompressAhead:
         return self._end
 
     def stop(self) -> None:
-        """End the thread. A second call does nothing."""
-        self._request_stop()
-        if self._thread is not None:
-            join_thread(self._thread)
-            self._thread = None
+        """Decompress no more. A second call does nothing."""
+        self._lane.close()
 
-    def __del__(self) -> None:
-        self._request_stop()
-
-    def _request_stop(self) -> None:
-        _drain(self._room)
-        self._room.put(False)
-        self._inputs.put(None)
-
-    def _start(self) -> None:
-        for _ in range(_INPUTS):
-            self._inputs.put(self._read_compressed())
-        # As in `ReadAhead`.
-        arguments = self._name, self._inputs, self._outputs, self._room
-        self._thread = Thread(target=_decompress_all, args=arguments, name="layerstore-decompress", daemon=True)
-        self._thread.start()
+    def _next_output(self) -> bytes | BaseException | None:
+        """Return what the next call of the lane brought; `None` if it had no input."""
+        while self._inputs < _INPUTS:
+            data = b"" if self._input_ended else self._read_compressed()
+            self._input_ended = not data
+            self._work.inputs.append(data)
+            self._inputs += 1
+        while self._calls < _OUTPUTS:
+            self._lane.put(self._work.next)
+            self._calls += 1
+        output, used = self._work.outputs.get()
+        self._calls -= 1
+        self._inputs -= used
+        return output
 
 
-def _decompress_all(
-    name: str,
-    inputs: SimpleQueue[bytes | None],
-    outputs: SimpleQueue[bytes | BaseException | None],
-    room: SimpleQueue[bool],
-) -> None:
-    def next_input() -> bytes:
-        outputs.put(None)
-        data = inputs.get()
-        if data is None:
-            raise _Stopped
-        return data
+class _NoInput(Exception):
+    """The decompression needs an input before it can go on."""
 
-    try:
-        decompressed = decompress(next_input, name)
-        while True:
-            output = decompressed()
-            if output and not room.get():
-                return
-            outputs.put(output)
-            if not output:
-                return
-    except _Stopped:
-        pass
-    except BaseException as error:  # raised again in the reader's thread
-        outputs.put(error)
+
+class _Decompression:
+    """What the lane of a `DecompressAhead` does. It has no reference to that, so an unused one is deleted."""
+
+    def __init__(self, name: str) -> None:
+        self.inputs: deque[bytes] = deque()
+        #: An item for each call: decompressed bytes, empty ones at the end; an error; or `None` if there was no input.
+        #: And how many inputs were used.
+        self.outputs: SimpleQueue[tuple[bytes | BaseException | None, int]] = SimpleQueue()
+        self._decompressed = decompress(self._next_input, name)
+        self._used = 0
+        self._ended = False
+
+    def next(self) -> None:
+        """Decompress a chunk. At the end, or after an error, do nothing."""
+        if self._ended:
+            return
+        self._used = 0
+        output: bytes | BaseException | None
+        try:
+            output = self._decompressed()
+        except _NoInput:
+            output = None
+        except BaseException as error:  # raised again by `DecompressAhead.read_chunk`
+            output = error
+        self._ended = output is not None and not (isinstance(output, bytes) and output)
+        self.outputs.put((output, self._used))
+
+    def _next_input(self) -> bytes:
+        # A call must not wait for input: it would hold a thread of the pool.
+        if not self.inputs:
+            raise _NoInput
+        self._used += 1
+        return self.inputs.popleft()

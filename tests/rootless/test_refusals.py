@@ -105,6 +105,7 @@ def test_a_program_with_threads_cannot_enter(users: OrdinaryUsers) -> None:
         """
 import os, threading
 from layerstore_core import LayerStore, UserNamespaceError, enter_user_namespace
+from layerstore_core.base.threads import submit
 
 end = threading.Event()
 thread = threading.Thread(target=end.wait)
@@ -116,6 +117,7 @@ except UserNamespaceError as error:
     print(error)
 end.set()
 thread.join()
+submit(int).result()  # leaves a thread that has nothing to do
 os.chdir("here")
 print(enter_user_namespace(driver="overlay2"), os.getuid(), os.getcwd())
 print(enter_user_namespace(driver="overlay2"))

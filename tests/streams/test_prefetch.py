@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import os
 import random
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from layerstore_core.base.threads import Lane, rest, submit
 from layerstore_core.errors import InvalidLayer
 from layerstore_core.streams.compression import CHUNK, decompress
 from layerstore_core.streams.prefetch import DecompressAhead, ReadAhead
@@ -18,9 +21,11 @@ NOISE = random.Random(1).randbytes(9 * CHUNK + 17)
 
 
 @pytest.fixture(autouse=True)
-def no_thread_still_runs() -> Iterator[None]:
+def no_thread_has_work() -> Iterator[None]:
+    rest()
     before = set(threading.enumerate())
     yield
+    rest()
     assert set(threading.enumerate()) == before
 
 
@@ -114,12 +119,12 @@ def test_the_compressed_source_is_read_in_the_callers_thread_and_not_far_ahead()
 
 @pytest.mark.parametrize("taken", [0, 1, 3])
 def test_decompressing_ahead_is_bounded_and_stops(taken: int) -> None:
-    bomb = gzip.compress(bytes(1 << 28), 9)
+    bomb = gzip.compress(bytes(1 << 26), 1)
     ahead = DecompressAhead(chunks_of(bomb), "gzip")
     for _ in range(taken):
         ahead.read_chunk()
-    produced = ahead._outputs.qsize  # bounded, though all of the input has been read
-    assert produced() <= 4 + 3
+    produced = ahead._work.outputs.qsize  # bounded, though all of the input has been read
+    assert produced() <= 4
     ahead.stop()
     ahead.stop()
 
@@ -162,3 +167,41 @@ def test_reading_ahead_is_bounded_and_stops(taken: int) -> None:
     ahead.stop()
     ahead.stop()
     assert read <= taken + 2
+
+
+def test_a_source_that_waits_holds_no_thread_of_the_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    rest()
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0})
+    packed = chunks_of(gzip.compress(NOISE, 1), 3 * CHUNK)
+    answers: list[int] = []
+
+    def read() -> bytes:
+        answers.append(submit(lambda: 5).result())  # it needs the only thread of the pool
+        return packed()
+
+    ahead = DecompressAhead(read, "gzip")
+    assert all_of(ahead) == NOISE
+    assert set(answers) == {5}
+
+
+def test_readers_that_nobody_reads_any_more_hold_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    rest()
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0})
+    packed = gzip.compress(bytes(20 * CHUNK), 1)
+    abandoned = [DecompressAhead(chunks_of(packed), "gzip") for _ in range(5)]
+    for ahead in abandoned:
+        ahead.read_chunk()
+    files = [ReadAhead(chunks_of(NOISE)) for _ in range(5)]
+    with Lane("other") as lane:
+        lane.put(lambda: None)
+        lane.drain()
+    known = [weakref.ref(one) for one in (*abandoned, *files)]
+    del ahead, abandoned, files
+    assert [one() for one in known] == [None] * 10
+
+
+def test_nothing_is_read_after_the_end_of_the_source() -> None:
+    pieces = [gzip.compress(b"data"), b""]
+    ahead = DecompressAhead(lambda: pieces.pop(0), "gzip")
+    assert all_of(ahead) == b"data"
+    assert not pieces

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, cast
 import pytest
 
 from layerstore_core.base.limits import Limit, Limits
+from layerstore_core.base.threads import rest
 from layerstore_core.errors import InvalidLayer
 from layerstore_core.streams.source import LayerSource
 
@@ -218,16 +219,18 @@ def test_a_large_file_is_read_ahead_in_a_thread(given: str, tmp_path: Path) -> N
     path = tmp_path / "layer.tar"
     data = random.Random(7).randbytes(17 << 20)
     path.write_bytes(data)
+    rest()
     with open(path, "rb", buffering=0 if given == "unbuffered object" else -1) as file:
         file.seek(5)
         with LayerSource(path if given == "path" else file, spool_dir=tmp_path) as source:
-            assert any(thread.name == "layerstore-read" for thread in threading.enumerate())
+            assert "layerstore-pool" in {thread.name for thread in threading.enumerate()}
             found = b"".join(iter(source.read_chunk, b""))
             expected = data if given == "path" else data[5:]
             assert found == expected
             assert source.hexdigest() == hashlib.sha256(expected).hexdigest()
             assert b"".join(source.replay().range(16 << 20, 1000)) == expected[16 << 20 :][:1000]
-    assert not any(thread.name == "layerstore-read" for thread in threading.enumerate())
+    rest()
+    assert "layerstore-pool" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_the_source_of_a_large_file_can_be_closed_before_its_end(tmp_path: Path) -> None:
@@ -235,4 +238,5 @@ def test_the_source_of_a_large_file_can_be_closed_before_its_end(tmp_path: Path)
     path.write_bytes(bytes(40 << 20))
     with LayerSource(path, spool_dir=tmp_path) as source:
         source.read_chunk()
-    assert not any(thread.name == "layerstore-read" for thread in threading.enumerate())
+    rest()
+    assert "layerstore-pool" not in {thread.name for thread in threading.enumerate()}

@@ -52,7 +52,10 @@ class Task(Generic[T]):
         """
         self.wait()
         if self._error is not None:
-            raise self._error
+            try:
+                raise self._error
+            finally:
+                del self  # the error refers to this frame
         return cast("T", self._value)
 
     def wait(self, seconds: float = -1) -> bool:
@@ -80,6 +83,7 @@ class Task(Generic[T]):
             self._error = error
         del work
         self._finish()
+        del self  # the error refers to this frame
 
     def drop(self) -> None:
         """Make no call, if it has not begun."""
@@ -129,6 +133,10 @@ class Threads:
                 interrupted = interrupted or error
         if interrupted is not None:
             raise interrupted
+
+    def finish(self) -> None:
+        """Submit no more. The threads end when all calls are made; this waits for none."""
+        self._pool.rest(0)
 
     def __enter__(self) -> Self:
         return self

@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import io
 import os
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from threading import Event
 from typing import Any, ClassVar, Final
 
 import pytest
 
+from layerstore_core.base.threads import Threads
 from layerstore_core.conformance.base import ConformanceTests
 from layerstore_core.conformance.dialects import DIALECTS
 from layerstore_core.conformance.groups.streams import must_be_same_bytes
@@ -198,9 +199,11 @@ def _chain(bench: DriverRig, *, parallel: bool) -> list[Tree]:
         finally:
             complete[at].set()
 
-    with ThreadPoolExecutor(len(layers)) as pool:
+    with Threads("conformance", len(layers)) as threads:
         # The topmost first: a driver that does not wait finds empty parents.
-        list(pool.map(apply, reversed(range(len(layers)))))
+        tasks = [threads.submit(partial(apply, at)) for at in reversed(range(len(layers)))]
+        for task in tasks:
+            task.result()
     return [bench.tree(layer) for layer in layers]
 
 

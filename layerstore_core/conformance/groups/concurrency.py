@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Final, TypeVar
 
+from layerstore_core.base.threads import Threads
 from layerstore_core.conformance.base import ConformanceTests
 from layerstore_core.conformance.processes import Child
 from layerstore_core.conformance.rig import DriverRig, read_all
@@ -142,5 +143,6 @@ class ConcurrencyTests(ConformanceTests):
 
 
 def _at_once(work: Callable[[int], _T], numbers: range) -> list[_T]:
-    with ThreadPoolExecutor(_THREADS) as pool:
-        return list(pool.map(work, numbers))
+    with Threads("conformance", _THREADS) as threads:
+        tasks = [threads.submit(partial(work, number)) for number in numbers]
+        return [task.result() for task in tasks]

@@ -8,12 +8,12 @@ import io
 import lzma
 import os
 import random
-import threading
 from collections.abc import Callable
 from typing import BinaryIO, ClassVar, Final
 
 import pytest
 
+from layerstore_core.base.threads import Threads
 from layerstore_core.conformance.base import ConformanceTests
 from layerstore_core.conformance.dialects import DIALECTS
 from layerstore_core.conformance.rig import DriverRig, read_all, stream_of
@@ -53,7 +53,7 @@ def _pipe(data: bytes) -> BinaryIO:
         with os.fdopen(writing, "wb") as stream:
             stream.write(data)
 
-    threading.Thread(target=feed, daemon=True).start()
+    Threads("conformance", 1).submit(feed)
     return os.fdopen(reading, "rb")
 
 

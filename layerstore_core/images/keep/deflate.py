@@ -7,12 +7,13 @@ a block, and not on the number of threads.
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Final
+
+from layerstore_core.base.threads import Task, cores, submit
 
 #: The size of a block, in bytes. Smaller ones take more bytes, larger ones more memory.
 BLOCK: Final = 512 << 10
@@ -27,7 +28,7 @@ def deflate(data: Iterable[bytes], level: int, block: int = 0, *, threads: int |
         data: the data, in chunks of any size.
         level: the level of zlib.
         block: the size of a block in bytes; 0 for one stream.
-        threads: how many threads compress blocks; `None` for one on each processor, eight at most.
+        threads: how many blocks are compressed at once; `None` for one on each processor, eight at most.
     """
     if not block:
         stream = zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS)
@@ -36,19 +37,18 @@ def deflate(data: Iterable[bytes], level: int, block: int = 0, *, threads: int |
                 yield out
         yield stream.flush()
         return
-    threads = min(len(os.sched_getaffinity(0)), _MOST_THREADS) if threads is None else threads
+    threads = min(cores(), _MOST_THREADS) if threads is None else threads
     if threads == 1:
         for piece in _pieces(data, block):
             yield _compress(level, *piece)
         return
-    with ThreadPoolExecutor(threads, "layerstore-deflate") as pool:
-        running: deque[Future[bytes]] = deque()
-        for piece in _pieces(data, block):
-            running.append(pool.submit(_compress, level, *piece))
-            if len(running) > threads:
-                yield running.popleft().result()
-        while running:
+    running: deque[Task[bytes]] = deque()
+    for piece in _pieces(data, block):
+        running.append(submit(partial(_compress, level, *piece)))
+        if len(running) > threads:
             yield running.popleft().result()
+    while running:
+        yield running.popleft().result()
 
 
 def _pieces(data: Iterable[bytes], block: int) -> Iterator[tuple[bytes, bytes, bool]]:

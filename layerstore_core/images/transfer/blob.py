@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+from functools import partial
 from typing import TYPE_CHECKING, BinaryIO
 
+from layerstore_core.base.threads import Lane
 from layerstore_core.errors import InvalidLayer
-from layerstore_core.streams.hasher import WorkerThread
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -28,7 +29,7 @@ class VerifiedBlob(io.RawIOBase):
         self._file = file
         self._algorithm, _, self._expected = digest.partition(":")
         self._hash = hashlib.new(self._algorithm)
-        self._hashing = WorkerThread(self._hash.update, "layerstore-blob")
+        self._hashing = Lane("layerstore-blob")
         self._checked = False
         self.name = str(getattr(file, "name", digest))
 
@@ -76,7 +77,7 @@ class VerifiedBlob(io.RawIOBase):
     def close(self) -> None:
         """Close the blob's file."""
         if not self.closed:
-            self._hashing.stop()
+            self._hashing.close()
             self._file.close()
         super().close()
 
@@ -85,10 +86,10 @@ class VerifiedBlob(io.RawIOBase):
         if self._checked:
             return
         if data:
-            self._hashing.put(data)
+            self._hashing.put(partial(self._hash.update, data))
             return
         self._checked = True
-        self._hashing.finish()
+        self._hashing.drain()
         if (found := self._hash.hexdigest()) != self._expected:
             expected = f"{self._algorithm}:{self._expected}"
             raise InvalidLayer(f"the blob is damaged: its digest is {self._algorithm}:{found}, not {expected}")

@@ -7,15 +7,16 @@ layer, the driver waits for those (`LayerStream.await_parents`).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
+from queue import SimpleQueue
 from threading import Event
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from layerstore_core.base.digests import DiffID, chain_id
 from layerstore_core.base.structs import struct
+from layerstore_core.base.threads import Task, Threads, cores
 from layerstore_core.driver.bound import BoundDriver
 from layerstore_core.errors import InvalidLayer, LayerStoreError
 from layerstore_core.records.layer_record import LayerRecord
@@ -23,9 +24,6 @@ from layerstore_core.records.layerdb import LayerDB
 from layerstore_core.store.nodes import ParentLayer
 from layerstore_core.store.registration.layer import Applied, Progress, Registration
 from layerstore_core.streams.source import LayerSource
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
 
 
 @struct(frozen=True)
@@ -129,38 +127,49 @@ def _at_once(
 
     The first failure stops all, and is raised when all have stopped.
 
-    The last argument of `work` waits for all items before this one. Those have begun by then, since the pool takes
-    them in order. So no item waits for one that waits for a thread.
+    The last argument of `work` waits for all items before this one. Those have begun by then, since threads take them
+    in order. So no item waits for one that waits for a thread.
     """
-    from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-
-    running: list[Future[Applied]] = []
+    running: list[Task[Applied]] = []
+    #: What has ended, in that order.
+    ended: SimpleQueue[int] = SimpleQueue()
+    # One layer of many files keeps two cores busy. More layers at once would only compete for the GIL.
+    threads = Threads("layerstore-layer", max(1, min(len(items), cores() // 2)))
 
     def await_those_before(count: int) -> None:
         for task in running[:count]:
-            wait([task])
-            if task.cancelled() or task.exception() is not None:
+            task.wait()
+            if task.error is not None:
                 raise _Stopped("a parent layer has failed")
 
-    # One layer of many files keeps two cores busy. More layers at once would only compete for the GIL.
-    at_once = max(1, len(os.sched_getaffinity(0)) // 2)
-    with ThreadPoolExecutor(min(len(items), at_once), "layerstore-layer") as pool:
-        for count, item in enumerate(items):
-            running.append(pool.submit(work, *item, partial(await_those_before, count)))
+    def run(number: int) -> Applied:
         try:
-            wait(running, return_when=FIRST_EXCEPTION)
+            return work(*items[number], partial(await_those_before, number))
+        except BaseException as error:
+            failures.append(error)
+            raise
         finally:
-            first = [task for task in running if task.done() and not task.cancelled() and task.exception() is not None]
-            if not all(task.done() and task.exception() is None for task in running):
-                stop.set()
-                for _, layer in items:
-                    if layer.cancel is not None:
-                        layer.cancel()
-                pool.shutdown(wait=True, cancel_futures=True)
+            ended.put(number)
+
+    failures: list[BaseException] = []
+    complete = False
+    try:
+        for number in range(len(items)):
+            task = threads.submit(partial(run, number))
+            running.append(task)  # at once: the next one may wait for it
+        for _ in items:
+            ended.get()
+            if failures:
+                break
+        complete = not failures
+    finally:
+        if not complete:
+            stop.set()
+            for _, layer in items:
+                if layer.cancel is not None:
+                    layer.cancel()
+        threads.close()
     # The failures that came first are the reason for the others.
-    failures = [
-        error for task in [*first, *running] if not task.cancelled() and (error := task.exception()) is not None
-    ]
     for error in sorted(failures, key=lambda found: isinstance(found, _Stopped)):
         raise error
     return [task.result() for task in running]

@@ -6,10 +6,11 @@ import gc
 import threading
 import time
 import weakref
+from functools import partial
 
 import pytest
 
-from layerstore_core.base.threads import Lane, submit
+from layerstore_core.base.threads import Lane, rest, submit
 from tests.base.threads.ending import SECONDS, await_that, run_program, within_seconds
 
 
@@ -183,6 +184,32 @@ def test_a_lane_that_its_own_call_refers_to_is_deleted_after_an_error() -> None:
     del owner
     gc.collect()
     assert known() is None
+
+
+def test_an_error_keeps_nothing_that_calls_have_used(waits: bool) -> None:
+    class Memory(bytearray):
+        pass
+
+    def refuse(_: memoryview) -> None:
+        raise OSError(28, "No space left on device")
+
+    def fail() -> weakref.ref[Memory]:
+        memory = Memory(b"x")
+        with Lane("failing", waits=waits) as lane:
+            lane.put(partial(refuse, memoryview(memory)))
+            with pytest.raises(OSError, match="space"):
+                lane.drain()
+        with pytest.raises(OSError, match="space"):
+            submit(partial(refuse, memoryview(memory))).result()
+        rest()  # a moment after a call is done, its thread still refers to it
+        return weakref.ref(memory)
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert fail()() is None
+    finally:
+        gc.enable()
 
 
 def test_lanes_that_the_collector_closes_in_any_thread_block_nobody(one_core: None) -> None:

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 import pytest
 
+from layerstore_core.base.threads import rest
 from layerstore_core.errors import InvalidLayer
 from layerstore_core.images.transfer.blob import VerifiedBlob
 
@@ -55,6 +56,7 @@ def test_reading_a_damaged_blob_fails(read: Callable[[VerifiedBlob], bytes], tmp
 
 
 def test_a_blob_can_be_read_again_and_leaves_no_thread(tmp_path: Path) -> None:
+    rest()
     before = set(threading.enumerate())
     file = opened(tmp_path)
     with VerifiedBlob(file, f"sha256:{hashlib.sha256(DATA).hexdigest()}") as blob:
@@ -64,5 +66,6 @@ def test_a_blob_can_be_read_again_and_leaves_no_thread(tmp_path: Path) -> None:
         assert by_size(blob) == DATA[5:]
     with VerifiedBlob(opened(tmp_path), "sha256:00") as unfinished:
         unfinished.read(10)
+    rest()
     assert set(threading.enumerate()) == before
     assert file.closed

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Final
 
 from layerstore_core.base.digests import DiffID
 from layerstore_core.base.limits import Limit
+from layerstore_core.base.threads import Task, Threads
 from layerstore_core.errors import InvalidLayer
 from layerstore_core.images.remote.lazy.place import TocPlace
 from layerstore_core.images.remote.lazy.ranges import Blob, RangesIgnoredError
@@ -52,17 +52,17 @@ class RemoteLayer:
         self._budget = budget
         self._layer: StreamedLayer | TocLayer | None = None
         self._together: TablesTogether | None = None
-        self._coming: Future[TocLayer | None] | None = None
+        self._coming: Task[TocLayer | None] | None = None
         self._closed = False
 
     def fetch_with(self, together: TablesTogether) -> None:
         """When all entries are read, fetch the tables of the other layers meanwhile."""
         self._together = together
 
-    def submit(self, executor: Executor) -> None:
+    def submit(self, threads: Threads) -> None:
         """Begin to fetch the table of contents, if there may be one and it is not here."""
         if self._place is not None and self._layer is None and self._coming is None and not self._closed:
-            self._coming = executor.submit(self._by_table)
+            self._coming = threads.submit(self._by_table)
 
     def batches(self) -> Iterator[Batch]:
         """See `ViewLayer.batches`."""
@@ -96,8 +96,9 @@ class RemoteLayer:
         """See `ViewLayer.close`."""
         self._closed = True
         coming, self._coming = self._coming, None
-        if coming is not None and not coming.cancel():
-            coming.exception()  # wait for its end
+        if coming is not None:
+            coming.drop()
+            coming.wait()  # for its end, if it has begun
         self._streamed.close()
 
     @contextmanager
@@ -154,7 +155,7 @@ class TablesTogether:
         if self._begun or len(self._layers) < 2:
             return
         self._begun = True
-        executor = ThreadPoolExecutor(self.AT_ONCE, "layerstore-tables")
+        threads = Threads("layerstore-tables", self.AT_ONCE)
         for layer in self._layers:
-            layer.submit(executor)
-        executor.shutdown(wait=False)
+            layer.submit(threads)
+        threads.finish()

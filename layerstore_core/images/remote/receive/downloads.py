@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from threading import Condition, Thread
+from threading import Condition
 from typing import Final, Self
 
+from layerstore_core.base.threads import Threads
 from layerstore_core.errors import LayerStoreError
 from layerstore_core.images.remote.receive.download import PIECE, Blob, Download, Fetch, Transfer, path_of
 from layerstore_core.images.remote.receive.followed import FollowedBlob
@@ -89,7 +90,8 @@ class Downloads:
         self._stopped = False
         self._error: BaseException | None = None
         self._downloads = {blob.digest: Download(blob, path_of(directory, blob.digest)) for blob in blobs}
-        self._threads = [Thread(target=self._work, name="layerstore-download", daemon=True) for _ in range(connections)]
+        self._connections = connections
+        self._threads = Threads("layerstore-download", connections)
 
     @property
     def all(self) -> list[Download]:
@@ -102,8 +104,8 @@ class Downloads:
     def start(self) -> None:
         """Begin to download."""
         if self._downloads:
-            for thread in self._threads:
-                thread.start()
+            for _ in range(self._connections):
+                self._threads.submit(self._work)
 
     def open(self, digest: str, name: str) -> FollowedBlob:
         """Open a blob at its start. Reads wait for the bytes that they need.
@@ -217,10 +219,7 @@ class Downloads:
     def close(self) -> None:
         """End the transfers, and release the locks. A second call does nothing."""
         self.cancel()
-        end = time.monotonic() + _PATIENCE
-        for thread in self._threads:
-            if thread.ident is not None:
-                thread.join(max(0.0, end - time.monotonic()))
+        self._threads.close(_PATIENCE)
         with self._condition:
             for download in self._downloads.values():
                 if not download.transfers:

@@ -31,8 +31,8 @@ _TYPES: Final = (
 )
 
 #: What `entry` returns: type, name, mode, user, group, size; time in seconds, and nanoseconds after them; target of a
-#: link; extended attributes, or `None`; offset in the tar.
-Fields = tuple[int, bytes, int, int, int, int, int, int, bytes, dict[bytes, bytes] | None, int]
+#: link; extended attributes, or `None`; offset of the first header in the tar; offset of the payload there.
+Fields = tuple[int, bytes, int, int, int, int, int, int, bytes, dict[bytes, bytes] | None, int, int]
 
 
 class Run(Protocol):
@@ -76,7 +76,7 @@ class Run(Protocol):
 
 def entry_of(run: Run, index: int) -> TarEntry:
     """Return the entry that the scanner would have returned."""
-    kind, name, mode, uid, gid, size, seconds, nanoseconds, link, xattrs, offset = run.entry(index)
+    kind, name, mode, uid, gid, size, seconds, nanoseconds, link, xattrs, offset, _ = run.entry(index)
     file_type, flag = _TYPES[kind]
     return TarEntry(
         name,

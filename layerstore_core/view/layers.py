@@ -16,9 +16,9 @@ from layerstore_core.errors import IntegrityError, InvalidLayer
 from layerstore_core.streams.hasher import Hasher
 from layerstore_core.tar.entry import EntryType, TarEntry
 from layerstore_core.tar.header import BLOCK
-from layerstore_core.tar.plain_entries import PlainEntry, read_plain_header
+from layerstore_core.tar.run import entry_of
 from layerstore_core.tar.scanner import TarScanner
-from layerstore_core.tar.segments import read_long_header, read_segment
+from layerstore_core.tar.segments import read_segment
 from layerstore_core.tarsplit.assemble import FileGetter
 from layerstore_core.tarsplit.changed import CHECKSUM_DIFFERS, SIZE_DIFFERS, changed_error, open_or_raise
 from layerstore_core.tarsplit.codec import LineReader, Piece, decode_blocks
@@ -97,7 +97,7 @@ class RecordedLayer:
         """See `ViewLayer.batches`."""
         with self._open_lines() as lines:
             try:
-                yield from _read_headers(decode_blocks(lines.blocks()))
+                yield from _in_batches(_read_headers(decode_blocks(lines.blocks())))
             except InvalidLayer as error:
                 raise IntegrityError(
                     f"the tar-split file of a layer is damaged: {error}; register the layer again from its source"
@@ -191,12 +191,7 @@ class TarLayer:
                 return chunk
 
             scanner = TarScanner(read_chunk)
-            while (entry := scanner.next_entry()[1]) is not None:
-                yield OtherEntry(entry, b"", scanner.offset, 0)
-                for _ in scanner.payload():
-                    pass
-                while plain := scanner.plain_entries():
-                    yield [without_content(one) for one in plain]
+            yield from _in_batches(one for one, _ in scan_entries(scanner))
             if self._digest is not None:
                 for _ in scanner.trailer():
                     pass
@@ -223,59 +218,69 @@ class TarLayer:
         """See `ViewLayer.close`."""
 
 
-def without_content(plain: PlainEntry) -> PlainFile:
-    """Return a plain entry with the place of its content instead of the content."""
-    segment, _, path, owner, mtime_ns, content, offset = plain
-    # The segment is the padding of the last payload and the headers, and the headers are whole blocks.
-    start = offset + len(segment) // BLOCK * BLOCK
-    return path, owner, mtime_ns, -1 if content is None else len(content), b"", start, 0
+def scan_entries(scanner: TarScanner) -> Iterator[tuple[OtherEntry, Iterator[bytes | memoryview]]]:
+    """Yield the entries of a tar, each with its payload, which need not be read."""
+    while True:
+        while (run := scanner.next_run()) is not None:
+            for number in range(len(run)):
+                yield OtherEntry(entry_of(run, number), b"", run.entry(number)[11], 0), iter([run.payload(number)])
+        entry = scanner.next_entry()[1]
+        if entry is None:
+            return
+        payload = scanner.payload()
+        yield OtherEntry(entry, b"", scanner.offset, 0), payload
+        for _ in payload:
+            pass
 
 
-def _read_headers(blocks: Iterable[Iterable[Piece]]) -> Iterator[Batch]:
+def _in_batches(entries: Iterable[OtherEntry]) -> Iterator[Batch]:
+    """Yield entries in their order, with plain files that follow each other in a list."""
+    batch: list[PlainFile] = []
+    for one in entries:
+        plain = _plain_file(one)
+        if plain is not None:
+            batch.append(plain)
+        if batch and (plain is None or len(batch) >= _MAX_BATCH):
+            yield batch
+            batch = []
+        if plain is None:
+            yield one
+    if batch:
+        yield batch
+
+
+def _plain_file(other: OtherEntry) -> PlainFile | None:
+    """Return an entry as a plain file or directory; `None` if it is not plain."""
+    entry, name, start, crc = other
+    if entry.type not in _PLAIN or entry.xattrs or entry.sparse is not None:
+        return None
+    path = entry.path
+    if not path or b".wh." in path or path[:2] == b"..":
+        return None
+    size = entry.size if entry.type is EntryType.FILE else -1
+    return path, (entry.mode, entry.uid, entry.gid), mtime_to_set(entry), size, name, start, crc
+
+
+def _read_headers(blocks: Iterable[Iterable[Piece]]) -> Iterator[OtherEntry]:
     """Yield the entries of tar-split lines.
 
-    Nearly all entries are a segment with one header, and a file. They are read by themselves, in the same way as the
-    scanner reads them. The scanner reads all others.
+    Nearly all entries are a segment and a file, and have common headers. The scanner reads all others.
     """
     pieces = chain.from_iterable(blocks)
-    batch: list[PlainFile] = []
     offset = padding = 0
     for piece in pieces:
         segment, name, size, crc = piece
-        if name:
+        entry = read_segment(segment, padding, size) if name else None
+        if entry is not None:
             start = offset + len(segment)
-            plain = read_plain_header(segment, padding) or read_long_header(segment, padding)
-            if plain is not None and (plain[3] == size or plain[3] < 0 == size):
-                batch.append((*plain, name if size else b"", start, crc))
-                padding, offset = -size % BLOCK, start + size
-                if len(batch) >= _MAX_BATCH:
-                    yield batch
-                    batch = []
-                continue
-            entry = read_segment(segment, padding, size)
-            if entry is not None:
-                padding, offset = -size % BLOCK, start + size
-                path = entry.path
-                if entry.type in _PLAIN and not entry.xattrs and path and b".wh." not in path and path[:2] != b"..":
-                    owner = entry.mode, entry.uid, entry.gid
-                    length = size if entry.type is EntryType.FILE else -1
-                    batch.append((path, owner, mtime_to_set(entry), length, name if size else b"", start, crc))
-                    continue
-                if batch:
-                    yield batch
-                    batch = []
-                yield OtherEntry(entry, name if size else b"", start, crc)
-                continue
-        if batch:
-            yield batch
-            batch = []
+            padding, offset = -size % BLOCK, start + size
+            yield OtherEntry(entry, name if size else b"", start, crc)
+            continue
         unusual = _UnusualEntries(piece, pieces, offset, padding)
         yield from unusual
         if unusual.at_end:
             return
         padding, offset = unusual.padding, unusual.offset
-    if batch:
-        yield batch
 
 
 class _UnusualEntries:

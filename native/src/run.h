@@ -89,6 +89,12 @@ static inline const char *ls_text(const struct ls_run *run, struct ls_text text)
     return run->arena + text.at;
 }
 
+/* Return how many bytes the headers of an entry have: whole blocks, before which there is less than a block of padding. */
+static inline size_t ls_headers_length(const struct ls_entry *entry)
+{
+    return (entry->payload - entry->segment) / 512 * 512;
+}
+
 /* Return the path of the directory that an entry goes into: empty for the root. */
 static inline struct ls_text ls_parent(const struct ls_entry *entry)
 {

@@ -77,9 +77,10 @@ static PyObject *get_entry(PyObject *self, PyObject *index)
     link = text_object(run, entry->link);
     xattrs = xattrs_object(run, entry);
     if (name && link && xattrs)
-        found = Py_BuildValue("(iOHLLnLIOOK)", entry->type, name, kind->mode, (long long)kind->uid,
+        found = Py_BuildValue("(iOHLLnLIOOKK)", entry->type, name, kind->mode, (long long)kind->uid,
                               (long long)kind->gid, (Py_ssize_t)entry->size, (long long)entry->seconds,
-                              entry->nanoseconds, link, xattrs, (unsigned long long)entry->offset);
+                              entry->nanoseconds, link, xattrs, (unsigned long long)entry->offset,
+                              (unsigned long long)(entry->offset + ls_headers_length(entry)));
     Py_XDECREF(name);
     Py_XDECREF(link);
     Py_XDECREF(xattrs);

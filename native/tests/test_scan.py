@@ -62,9 +62,10 @@ def check(run: Run, expected: list[Found], offset: int = 0) -> None:
     """Compare the entries of a run with those that the twin has found."""
     assert len(run) <= len(expected)
     size = 0
-    for number, (_, _, segment, entry, payload) in zip(range(len(run)), expected, strict=False):
+    for number, (position, _, segment, entry, payload) in zip(range(len(run)), expected, strict=False):
         entry.offset += offset
         assert entry_of(run, number) == entry
+        assert run.entry(number)[11] == position + len(segment) + offset
         entry.offset -= offset
         assert run.segment(number) == segment
         assert run.payload(number) == payload

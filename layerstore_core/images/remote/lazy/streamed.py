@@ -26,7 +26,7 @@ from layerstore_core.streams.iterstream import IterStream
 from layerstore_core.streams.prefetch import DecompressAhead
 from layerstore_core.tar.entry import EntryType
 from layerstore_core.tar.scanner import TarScanner
-from layerstore_core.view.layers import Batch, OtherEntry, TarLayer, without_content
+from layerstore_core.view.layers import Batch, TarLayer, scan_entries
 from layerstore_core.view.nodes import FileNode
 from layerstore_core.view.search import EntrySearch, Found, search_all
 
@@ -165,17 +165,10 @@ def _search_in(stream: _Stream, search: EntrySearch, path: bytes) -> tuple[int, 
         If that is a file at `path`: the offset of its content and the content, with which the stream goes on.
     """
     scanner = TarScanner(stream.read_chunk)
-    while (entry := scanner.next_entry()[1]) is not None:
-        if search.add(OtherEntry(entry, b"", scanner.offset, 0)):
-            is_file = entry.type is EntryType.FILE and entry.path == path
-            return (scanner.offset, scanner.payload()) if is_file else None
-        for _ in scanner.payload():
-            pass
-        while batch := scanner.plain_entries():
-            for plain in batch:
-                one = without_content(plain)
-                if search.add([one]):
-                    return one[5], iter([plain[5] or b""])
+    for other, payload in scan_entries(scanner):
+        if search.add(other):
+            is_file = other.entry.type is EntryType.FILE and other.entry.path == path
+            return (other.offset, payload) if is_file else None
     for _ in scanner.trailer():
         pass
     return None

@@ -1,7 +1,8 @@
 """The command line program `layerstore`.
 
-- `app` has the command tree, and turns errors into messages and exit codes.
-- `commands` has a module for each command or family of commands.
+- `app` has the command tree.
+- `commands` has a module for each command or family of commands; `plain` runs the most usual ones without click.
+- `outcome` turns errors into messages and exit codes.
 - `session` keeps the global options and opens the store.
 - `parameters` checks the words that the user typed; `shellwords` completes them in a shell.
 - `describe` makes the JSON objects; `output` and `progress` write to the terminal.
@@ -33,9 +34,13 @@ def main() -> NoReturn:
 
     try:
         signals.install()
-        from layerstore_core.cli.app import cli
+        from layerstore_core.cli.plain import lines
 
-        code = cli.run(sys.argv[1:])
+        code = lines.run(sys.argv[1:])
+        if code is None:
+            from layerstore_core.cli.app import cli
+
+            code = cli.run(sys.argv[1:])
         signals.uninstall()
     except KeyboardInterrupt:
         # Ctrl-C came before the application handled signals, or after it had finished.

@@ -152,7 +152,7 @@ def decode_line(line: bytes) -> Segment | FileEntry:
     return FileEntry(raw, size, int.from_bytes(payload, "big"))
 
 
-def decode_blocks(blocks: Iterable[bytes | memoryview]) -> Iterator[Iterable[Piece]]:
+def decode_blocks(blocks: Iterable[bytes | memoryview]) -> Iterator[Sequence[Piece]]:
     """Decode whole lines in blocks, as `decode_lines` does.
 
     With the kernels, usual lines are decoded many at a time.

@@ -6,11 +6,12 @@ payloads. Any other layer has only its tar.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import chain
 from typing import BinaryIO, Final, NamedTuple, Protocol
 
+from layerstore_core.base.kernels import engine
 from layerstore_core.base.limits import Limit
 from layerstore_core.errors import IntegrityError, InvalidLayer
 from layerstore_core.streams.hasher import Hasher
@@ -233,11 +234,11 @@ def scan_entries(scanner: TarScanner) -> Iterator[tuple[OtherEntry, Iterator[byt
             pass
 
 
-def _in_batches(entries: Iterable[OtherEntry]) -> Iterator[Batch]:
+def _in_batches(entries: Iterable[Batch]) -> Iterator[Batch]:
     """Yield entries in their order, with plain files that follow each other in a list."""
     batch: list[PlainFile] = []
     for one in entries:
-        plain = _plain_file(one)
+        plain = _plain_file(one) if isinstance(one, OtherEntry) else None
         if plain is not None:
             batch.append(plain)
         if batch and (plain is None or len(batch) >= _MAX_BATCH):
@@ -261,14 +262,65 @@ def _plain_file(other: OtherEntry) -> PlainFile | None:
     return path, (entry.mode, entry.uid, entry.gid), mtime_to_set(entry), size, name, start, crc
 
 
-def _read_headers(blocks: Iterable[Iterable[Piece]]) -> Iterator[OtherEntry]:
+class _PieceReader:
+    """Reader of the pieces of a layer, one by one; plain files that follow each other at once, where there are kernels.
+
+    Args:
+        blocks: the pieces, as `decode_blocks` returns them.
+    """
+
+    def __init__(self, blocks: Iterator[Sequence[Piece]]) -> None:
+        self._kernels = engine().kernels
+        self._blocks = blocks
+        self._block: Sequence[Piece] = ()
+        self._at = 0
+
+    def __iter__(self) -> Iterator[Piece]:
+        return self
+
+    def __next__(self) -> Piece:
+        while self._at == len(self._block):
+            self._block, self._at = next(self._blocks), 0
+        self._at += 1
+        return self._block[self._at - 1]
+
+    def plain_files(self, padding: int, offset: int) -> tuple[list[PlainFile], int, int]:
+        """Read the plain files that come next.
+
+        Args:
+            padding: the number of bytes of padding that the next piece begins with.
+            offset: where it begins in the tar.
+
+        Returns:
+            The files, and the arguments for what comes after them. There may be more files then, unless there are none.
+        """
+        files: list[PlainFile] = []
+        while not files:
+            if self._at == len(self._block):
+                self._block, self._at = next(self._blocks, ()), 0
+            if self._kernels is None or not isinstance(self._block, self._kernels.Pieces):
+                break
+            files, self._at, padding, offset = self._kernels.headers(self._block, self._at, padding, offset)
+            if self._at < len(self._block):
+                break
+        return files, padding, offset
+
+
+def _read_headers(blocks: Iterator[Sequence[Piece]]) -> Iterator[Batch]:
     """Yield the entries of tar-split lines.
 
     Nearly all entries are a segment and a file, and have common headers. The scanner reads all others.
     """
-    pieces = chain.from_iterable(blocks)
+    pieces = _PieceReader(blocks)
     offset = padding = 0
-    for piece in pieces:
+    while True:
+        files, padding, offset = pieces.plain_files(padding, offset)
+        if files:
+            yield files
+            continue
+        piece = next(pieces, None)
+        if piece is None:
+            return
         segment, name, size, crc = piece
         entry = read_segment(segment, padding, size) if name else None
         if entry is not None:

@@ -61,6 +61,22 @@ def scan(buffer: bytes, position: int, padding: int, offset: int, max_entries: i
         max_bytes: no entry begins more than so many bytes after `position`.
     """
 
+def headers(
+    pieces: Pieces, first: int, padding: int, offset: int, /
+) -> tuple[list[tuple[bytes, tuple[int, int, int], int, int, bytes, int, int]], int, int, int]:
+    """Return the plain files and directories of decoded tar-split lines.
+
+    Args:
+        pieces: the lines.
+        first: the piece to begin with.
+        padding: the number of bytes of padding that its segment begins with.
+        offset: where the piece begins in the tar.
+
+    Returns:
+        The files, as `layerstore_core.view.layers.PlainFile` has them, up to the first piece that is something else;
+        the number of that piece; and its `padding` and `offset`.
+    """
+
 def lines(run: Run, position: int, /) -> bytearray:
     """Return the tar-split lines of a run, two for each entry; the first has the given position."""
 

@@ -13,9 +13,11 @@
 struct state {
     PyObject *run_type;
     PyObject *names_type;
+    PyObject *pieces_type;
 };
 
 struct ls_names;
+struct ls_pieces;
 struct ls_run;
 
 /* Each adds its functions and types to the module, and returns -1 with an exception if it cannot. */
@@ -23,6 +25,7 @@ int add_checksum(PyObject *module);
 int add_compare(PyObject *module);
 int add_copy(PyObject *module);
 int add_fields(PyObject *module);
+int add_headers(PyObject *module);
 int add_lines(PyObject *module);
 int add_names(PyObject *module);
 int add_pieces(PyObject *module);
@@ -30,6 +33,9 @@ int add_scan(PyObject *module);
 
 /* Return the set in an object of the type `Names`. It lives as long as the object. */
 struct ls_names *names_of(PyObject *object);
+
+/* Return the pieces in an object of the type `Pieces`. They live as long as the object. */
+const struct ls_pieces *pieces_of(PyObject *object);
 
 /* Return the run in an object of the type `Run`. It lives as long as the object. */
 const struct ls_run *run_of(PyObject *object);

@@ -8,6 +8,7 @@ static int execute(PyObject *module)
         add_compare,
         add_copy,
         add_fields,
+        add_headers,
         add_lines,
         add_names,
         add_pieces,
@@ -26,6 +27,7 @@ static int traverse(PyObject *module, visitproc visit, void *arg)
 
     Py_VISIT(state->run_type);
     Py_VISIT(state->names_type);
+    Py_VISIT(state->pieces_type);
     return 0;
 }
 
@@ -35,6 +37,7 @@ static int clear(PyObject *module)
 
     Py_CLEAR(state->run_type);
     Py_CLEAR(state->names_type);
+    Py_CLEAR(state->pieces_type);
     return 0;
 }
 

@@ -8,7 +8,7 @@ struct object {
     struct ls_pieces pieces;
 };
 
-static const struct ls_pieces *pieces_of(PyObject *self)
+const struct ls_pieces *pieces_of(PyObject *self)
 {
     return &((struct object *)self)->pieces;
 }
@@ -182,9 +182,8 @@ static PyType_Spec specification = {
 
 int add_pieces(PyObject *module)
 {
-    PyObject *const type = PyType_FromModuleAndSpec(module, &specification, NULL);
-    const int result = type ? PyModule_AddType(module, (PyTypeObject *)type) : -1;
+    struct state *const state = PyModule_GetState(module);
 
-    Py_XDECREF(type);
-    return result;
+    state->pieces_type = PyType_FromModuleAndSpec(module, &specification, NULL);
+    return state->pieces_type ? PyModule_AddType(module, (PyTypeObject *)state->pieces_type) : -1;
 }

@@ -81,6 +81,13 @@ struct ls_run {
 int ls_scan(struct ls_run *run, const uint8_t *buffer, size_t length, size_t position, size_t padding, uint64_t offset,
             size_t max_entries, size_t max_bytes);
 
+/* Read the headers of one entry, without its payload: a segment that ends with them.
+ *
+ * `padding`: the bytes before the headers. `size`: what the headers must say of the payload. The run is empty, or has the
+ * entry of an earlier call, which this one replaces. Returns 1, 0 if the entry is not plain, -1 if there is no memory.
+ */
+int ls_scan_headers(struct ls_run *run, const uint8_t *segment, size_t length, size_t padding, uint64_t size);
+
 void ls_run_free(struct ls_run *run);
 
 /* Return the text, which has a NUL after it. */

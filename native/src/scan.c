@@ -491,8 +491,25 @@ static bool find_type(uint8_t flag, uint8_t *type)
     }
 }
 
+/* Find out whether the payload that begins at `at` is where it has to be: in the buffer; or, if `outside` is its size,
+ * elsewhere, so that the headers end the buffer. */
+static enum outcome check_payload(const struct ls_run *run, const struct reading *reading, size_t at, size_t *end,
+                                  const uint64_t *outside)
+{
+    uint64_t size = (uint64_t)reading->size;
+
+    if (outside)
+        return at == run->length && size == *outside && size <= SIZE_MAX ? DONE : DECLINED;
+    if (size <= run->length - at)
+        return DONE;
+    if (size > SIZE_MAX - at)
+        return DECLINED;
+    *end = at + (size_t)size;
+    return TOO_SHORT;
+}
+
 /* Read the entry that follows, and make it the run's last one. */
-static enum outcome read_entry(struct ls_run *run, uint64_t offset, size_t *end)
+static enum outcome read_entry(struct ls_run *run, uint64_t offset, size_t *end, const uint64_t *outside)
 {
     struct reading reading = {0};
     struct ls_entry *entry = &run->entries[run->count];
@@ -507,13 +524,9 @@ static enum outcome read_entry(struct ls_run *run, uint64_t offset, size_t *end)
         return DECLINED;
     if (entry->type != LS_FILE && reading.size) /* what it means has to be found out */
         return DECLINED;
-    if ((uint64_t)reading.size > run->length - at) {
-        if ((uint64_t)reading.size > SIZE_MAX - at)
-            return DECLINED;
-        *end = at + (size_t)reading.size;
-        return TOO_SHORT;
-    }
-    outcome = keep_names(run, &reading, entry);
+    outcome = check_payload(run, &reading, at, end, outside);
+    if (outcome == DONE)
+        outcome = keep_names(run, &reading, entry);
     if (outcome != DONE)
         return outcome;
     if (!keep_kind(run, &reading, entry))
@@ -525,9 +538,18 @@ static enum outcome read_entry(struct ls_run *run, uint64_t offset, size_t *end)
     entry->xattr_count = (uint32_t)run->xattr_count - entry->xattrs;
     run->size += entry->type == LS_SYMLINK ? entry->link.length : entry->size;
     run->count++;
-    run->position = at + entry->size;
+    run->position = at + (outside ? 0 : entry->size);
     run->padding = (BLOCK - entry->size % BLOCK) % BLOCK;
     return DONE;
+}
+
+static bool make_room_for_entry(struct ls_run *run)
+{
+    struct ls_entry *entries = make_room(run->entries, run->count, &run->room, 1, sizeof *entries);
+
+    if (entries)
+        run->entries = entries;
+    return entries != NULL;
 }
 
 int ls_scan(struct ls_run *run, const uint8_t *buffer, size_t length, size_t position, size_t padding, uint64_t offset,
@@ -536,13 +558,8 @@ int ls_scan(struct ls_run *run, const uint8_t *buffer, size_t length, size_t pos
     *run = (struct ls_run){.buffer = buffer, .length = length, .position = position, .padding = padding};
     while (run->count < max_entries && run->position - position <= max_bytes) {
         size_t xattr_count = run->xattr_count, arena_length = run->arena_length, end = 0;
-        struct ls_entry *entries = make_room(run->entries, run->count, &run->room, 1, sizeof *entries);
-        enum outcome outcome = NO_MEMORY;
+        enum outcome outcome = make_room_for_entry(run) ? read_entry(run, offset, &end, NULL) : NO_MEMORY;
 
-        if (entries) {
-            run->entries = entries;
-            outcome = read_entry(run, offset, &end);
-        }
         if (outcome == DONE)
             continue;
         run->xattr_count = xattr_count;
@@ -554,6 +571,20 @@ int ls_scan(struct ls_run *run, const uint8_t *buffer, size_t length, size_t pos
         break;
     }
     return 0;
+}
+
+int ls_scan_headers(struct ls_run *run, const uint8_t *segment, size_t length, size_t padding, uint64_t size)
+{
+    size_t end;
+    enum outcome outcome;
+
+    run->buffer = segment;
+    run->length = length;
+    run->padding = padding;
+    run->position = run->needed = run->count = run->kind_count = run->xattr_count = run->arena_length = 0;
+    run->size = 0;
+    outcome = make_room_for_entry(run) ? read_entry(run, 0, &end, &size) : NO_MEMORY;
+    return outcome == NO_MEMORY ? -1 : outcome == DONE;
 }
 
 void ls_run_free(struct ls_run *run)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,6 +68,8 @@ def exchange_names(one: Path, other: Path) -> None:
     Raises:
         OSError: a name is missing, or the file system does not support this.
     """
+    import ctypes  # lazy: it takes 1.5 ms, and few calls need it
+
     libc = ctypes.CDLL(None, use_errno=True)
     with inside.parent(one) as (parent, name), inside.parent(other) as (other_parent, other_name):
         if libc.renameat2(parent, os.fsencode(name), other_parent, os.fsencode(other_name), _RENAME_EXCHANGE):

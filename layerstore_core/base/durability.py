@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 from contextlib import ExitStack
 from pathlib import Path
@@ -41,6 +40,8 @@ class FlushPoint:
         Raises:
             OSError: some data could not be written, in this call or since this object was made.
         """
+        import ctypes  # lazy: stores that need not survive a power cut flush nothing
+
         libc = ctypes.CDLL(None, use_errno=True)
         for descriptor, path in self._descriptors.values():
             with while_doing(f"flushing the file system of {path}"):

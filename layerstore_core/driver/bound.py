@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeVar
 
+from layerstore_core.base.patterns import pattern
 from layerstore_core.driver import hookspecs
 from layerstore_core.driver.capabilities import Capabilities
 from layerstore_core.driver.fallback import Fallback
@@ -36,7 +37,7 @@ _T = TypeVar("_T")
 
 #: The form of an ID in the contract. Any other text could lead out of a driver's home as a path, so no hook that makes,
 #: mounts or removes gets it.
-_LAYER_ID: Final = re.compile(r"[a-z0-9-]{1,128}", re.ASCII)
+_LAYER_ID: Final = pattern(r"[a-z0-9-]{1,128}", re.ASCII)
 
 
 class BoundDriver:

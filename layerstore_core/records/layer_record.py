@@ -19,6 +19,7 @@ from layerstore_core.base.arguments import check_type
 from layerstore_core.base.atomic import write_file
 from layerstore_core.base.digests import ChainID, DiffID, chain_id
 from layerstore_core.base.jsontext import json_problem
+from layerstore_core.base.patterns import pattern
 from layerstore_core.base.structs import struct
 from layerstore_core.errors import BadRecord, InvalidMountName
 from layerstore_core.records.fields import Fields, read_fields, read_fields_of_many
@@ -35,9 +36,9 @@ CACHE_ID: Final = "cache-id"
 MOUNT_ID: Final = "mount-id"
 INIT_ID: Final = "init-id"
 
-_DRIVER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", re.ASCII)
-_MOUNT_ID = re.compile(r"[0-9a-f]{64}(-init)?", re.ASCII)
-_DECIMAL = re.compile(r"[0-9]{1,19}", re.ASCII)
+_DRIVER_ID = pattern(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", re.ASCII)
+_MOUNT_ID = pattern(r"[0-9a-f]{64}(-init)?", re.ASCII)
+_DECIMAL = pattern(r"[0-9]{1,19}", re.ASCII)
 
 #: In the order in which Docker's encoder writes them; other keys follow.
 _DESCRIPTOR_KEYS: Final = ("mediaType", "size", "digest", "urls", "annotations", "platform")

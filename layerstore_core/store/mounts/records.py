@@ -23,12 +23,13 @@ from typing import Any, Final
 from layerstore_core.base import inside
 from layerstore_core.base.atomic import FILE_MODE, make_directory
 from layerstore_core.base.digests import ChainID
+from layerstore_core.base.patterns import pattern
 from layerstore_core.base.structs import struct, struct_fields
 from layerstore_core.errors import BadRecord
 from layerstore_core.records.own_state import state_directory
 
-_HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_NAME = re.compile(r"([0-9a-f]{16})\.json", re.ASCII)
+_HEX = pattern(r"[0-9a-f]{64}", re.ASCII)
+_NAME = pattern(r"([0-9a-f]{16})\.json", re.ASCII)
 _LONGEST: Final = 1 << 16
 #: The inode of the first namespace of process IDs: `PROC_PID_INIT_INO` in Linux, `include/linux/proc_ns.h`.
 _FIRST_PID_NAMESPACE: Final = 0xEFFFFFFC

@@ -12,7 +12,7 @@ PYTEST_ARGS ?=
 # Images of Python often set this. Then each of the thousands of processes that the tests start compiles all modules.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint unit real engines storm docs reliability nightly soak fuzz wheels wheels-demo constraints growth bench clean
+.PHONY: demo test lint unit plain real engines storm docs reliability nightly soak fuzz wheels wheels-demo constraints growth bench clean
 
 demo: $(VENV)/.ready  ## register real layers and export the same bytes, with the vfs driver and without root
 	$(BIN)/python examples/demo.py --layerstore $(BIN)/layerstore
@@ -25,6 +25,11 @@ lint: $(VENV)/.ready  ## style, format, types, the direction of imports, and spe
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
+
+# What the kernels have to agree with. Tests of kernels are skipped.
+PLAIN := tests/tar tests/tarsplit tests/unpack tests/diff tests/tree tests/store tests/across
+plain: $(VENV)/.ready  ## the tests of tars, trees and stores, without the kernels
+	LAYERSTORE_NATIVE=0 $(BIN)/python -m pytest -n auto --dist loadgroup $(PLAIN) $(PYTEST_ARGS)
 
 unit: $(VENV)/.ready  ## all tests; those that need root or the kernel's help are skipped where it is missing
 	$(BIN)/python -m pytest -n auto --dist loadgroup $(PYTEST_ARGS)
@@ -62,7 +67,7 @@ nightly: $(VENV)/.ready  ## the whole kit for the example drivers, long property
 	env -u LAYERSTORE_TEST_EXAMPLE_GROUPS $(BIN)/python -m pytest -n auto --dist loadgroup $(dir $(EXAMPLES)) $(PYTEST_ARGS)
 	LAYERSTORE_TEST_PEERS=all LAYERSTORE_TEST_REMOTE=whole LAYERSTORE_TEST_MUTANTS=whole LAYERSTORE_TEST_QUICK=0 HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -n auto --dist loadgroup --timeout 3600 tests drivers bridges $(PYTEST_ARGS)
 	LAYERSTORE_RELIABILITY=1 $(BIN)/python -m pytest $(THOROUGH) $(PYTEST_ARGS)
-	$(MAKE) engines growth
+	$(MAKE) plain engines growth
 
 SOAK_MINUTES ?= 60
 soak: $(VENV)/.ready  ## mixed load on all drivers for SOAK_MINUTES, each round with other random choices
@@ -76,13 +81,14 @@ fuzz: $(VENV)/.ready  ## random and damaged input for FUZZ_MINUTES, over all of 
 
 wheels: $(VENV)/.ready  ## wheels of all distributions, in dist/
 	rm -rf dist
-	for project in . $(dir $(DRIVERS) $(BRIDGES)); do $(BIN)/python -m build --wheel --no-isolation --outdir dist $$project || exit 1; done
+	for project in . native $(dir $(DRIVERS) $(BRIDGES)); do $(BIN)/python -m build --wheel --no-isolation --outdir dist $$project || exit 1; done
 
-wheels-demo: wheels  ## the demo from the built wheels of core and vfs, in an environment that has nothing else
+wheels-demo: wheels  ## the demo from the built wheels of core, kernels and vfs, in an environment that has nothing else
 	rm -rf build/wheels-demo
 	$(PYTHON) -m venv build/wheels-demo
-	build/wheels-demo/bin/python -m pip install --quiet --disable-pip-version-check dist/layerstore_core-*.whl dist/layerstore_driver_vfs-*.whl
+	build/wheels-demo/bin/python -m pip install --quiet --disable-pip-version-check dist/layerstore_core-*.whl dist/layerstore_native-*.whl dist/layerstore_driver_vfs-*.whl
 	build/wheels-demo/bin/python examples/demo.py --layerstore build/wheels-demo/bin/layerstore
+	build/wheels-demo/bin/layerstore --root build/wheels-demo/none info | grep "^Engine: *kernels in C"
 
 # The tools are the dependency group `dev` (PEP 735) in the versions of constraints-dev.txt, so that clones of different
 # days test the same. It is a constraints file rather than a lock file, since pip alone has to do, and a lock names the

@@ -38,6 +38,8 @@ OTHERS = {
     "ProtoDriver",
     "SCHILY",
     "UnpackLayer",
+    "fastcrc",
+    "txt",
     "app",
     "debian",
     "dqblk_xfs",

@@ -6,6 +6,7 @@ the fuzzer of `native/fuzz/driver.c` does.
 
 from __future__ import annotations
 
+import gzip
 import io
 import re
 import shutil
@@ -66,8 +67,9 @@ def build(directory: Path, with_compiler: str) -> None:
 
 def write_seeds(directory: Path) -> None:
     """Write small real tars, and the tar-split lines of each."""
-    directory.mkdir(parents=True, exist_ok=True)
-    realistic_files(directory / "realistic", 24)
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    realistic_files(directory / "realistic", 12)
     for name, kind in (("ustar", tarfile.USTAR_FORMAT), ("gnu", tarfile.GNU_FORMAT), ("pax", tarfile.PAX_FORMAT)):
         with tarfile.open(directory / name, "w", format=kind) as tar:
             for info, data in _entries(long=kind != tarfile.USTAR_FORMAT):
@@ -77,7 +79,7 @@ def write_seeds(directory: Path) -> None:
         with tar_path.open("rb") as file:
             scanner = TarScanner(lambda file=file: file.read(1 << 20))  # type: ignore[misc]
             LayerStream(scanner, Recorder(LineWriter(lines), crc64.go_iso)).drain()
-        tar_path.with_suffix(".lines").write_bytes(lines.getvalue())
+        tar_path.with_suffix(".lines").write_bytes(gzip.decompress(lines.getvalue()))
 
 
 def _entries(*, long: bool) -> list[tuple[tarfile.TarInfo, bytes]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from layerstore_core._version import __version__
+from layerstore_core.base.kernels import engine
 from layerstore_core.cli import output
 from layerstore_core.cli.parameters import REPOSITORY, json_option
 from layerstore_core.cli.registries import file_lines, registry_document, registry_files, registry_lines
@@ -50,6 +51,7 @@ def info(session: Session, registry: str | None) -> None:
     exists = has_store(config.root)
     document: dict[str, Any] = {
         "version": __version__,
+        "engine": {"kernels": engine().kernels is not None, "reason": engine().reason},
         "root": str(config.root),
         "exists": exists,
         **(_contents(session) if exists else _empty_contents(config)),
@@ -99,6 +101,8 @@ def _empty_contents(config: StoreConfig) -> dict[str, Any]:
 
 def _lines(document: dict[str, Any]) -> Iterator[str]:
     yield f"Version:         {document['version']}"
+    how = "kernels in C" if document["engine"]["kernels"] else "Python alone"
+    yield f"Engine:          {how}: {output.printable(document['engine']['reason'])}"
     absent = "" if document["exists"] else "  (no store there yet; 'layerstore register' creates it)"
     yield f"Root:            {output.printable(document['root'])}{absent}"
     yield f"Driver:          {document['driver']}"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from layerstore_core._version import __version__
+from layerstore_core.base.kernels import engine
 from tests.cli.conftest import Run
 from tests.registry.surroundings import Places, own_places
 
@@ -153,3 +155,25 @@ class TestRegistry:
     @pytest.mark.parametrize("name", ["", "a/B", "https://a.example.com/app", "a.example.com/x:1", "a b/x"])
     def test_what_is_no_registry(self, run: Run, places: Places, name: str) -> None:
         assert "is not" in run("info", "--registry", name, code=2).stderr
+
+
+@pytest.fixture
+def without_kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("LAYERSTORE_NATIVE", "0")
+    engine.cache_clear()
+    yield
+    engine.cache_clear()
+
+
+@pytest.mark.usefixtures("without_kernels")
+def test_info_says_why_there_are_no_kernels(run: Run) -> None:
+    reason = "the environment variable LAYERSTORE_NATIVE is 0"
+    assert run("info", "--json").json["engine"] == {"kernels": False, "reason": reason}
+    assert f"Engine:          Python alone: {reason}" in run("info").lines
+
+
+@pytest.mark.skipif(engine().kernels is None, reason="the kernels are not built, or not used")
+def test_info_says_that_the_kernels_are_used(run: Run) -> None:
+    reason = "layerstore-native is installed"
+    assert run("info", "--json").json["engine"] == {"kernels": True, "reason": reason}
+    assert f"Engine:          kernels in C: {reason}" in run("info").lines

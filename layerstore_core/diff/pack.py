@@ -14,11 +14,14 @@ import errno
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import groupby
 from typing import Final
 
+from layerstore_core.base.kernels import engine
 from layerstore_core.diff.change import Change, ChangeKind
+from layerstore_core.diff.plain_files import AT_ONCE, PlainFiles
 from layerstore_core.errors import ConfigError
 from layerstore_core.log import logger
 from layerstore_core.streams.iterstream import join_small_pieces
@@ -83,19 +86,19 @@ def pack_changes(
 def _pack_tree(root: str | os.PathLike[str], id_mapping: IDMapping, skip: SkipXattr | None) -> Iterator[bytes]:
     with TreeWalk(root) as tree, _Packer(tree, id_mapping, skip).reporting() as packer:
         pending = [_steps(tree.fd)]
-        while True:
-            if pending[-1]:
-                step = pending[-1].pop()
-                if step.endswith(b"/"):
-                    tree.down(step[:-1])
-                    pending.append(_steps(tree.fd))
-                else:
-                    yield from packer.pack(step)
+        while pending:
+            steps = pending[-1]
+            names = {}
+            while steps and not steps[-1].endswith(b"/"):
+                names[steps.pop()] = False
+            yield from packer.pack_all(names)
+            if steps:
+                tree.down(steps.pop()[:-1])
+                pending.append(_steps(tree.fd))
             else:
                 pending.pop()
-                if not pending:
-                    break
-                tree.up()
+                if pending:
+                    tree.up()
     yield END_OF_ARCHIVE
 
 
@@ -125,23 +128,37 @@ def _pack_changes(
     kinds = dict.fromkeys(opaque, ChangeKind.MODIFY)
     kinds.update((change.path, change.kind) for change in changes)
     with TreeWalk(root) as tree, _Packer(tree, id_mapping, skip).reporting() as packer:
-        for path in sorted(kinds):
-            parent, _, base = path.strip(b"/").rpartition(b"/")
-            if kinds[path] is ChangeKind.DELETE:
-                yield _empty_file(whiteout_name(path.strip(b"/")))
-                continue
-            if (
-                base.startswith(WHITEOUT_PREFIX)
-                or b"/" + WHITEOUT_PREFIX in parent
-                or parent.startswith(WHITEOUT_PREFIX)
-            ):
-                packer.leave_out(_WHITEOUT_NAMES)
-                continue
-            tree.enter(parent)
-            yield from packer.pack(base, replaces=kinds[path] is ChangeKind.MODIFY) if base else packer.pack_root()
-            if path in opaque:
-                yield _empty_file(tree.join(base) + b"/" + OPAQUE if base else OPAQUE)
+        for parent, paths in groupby(sorted(kinds), _parent):
+            names: dict[bytes, bool] = {}
+            for path in paths:
+                kind, base = kinds[path], path.strip(b"/").rpartition(b"/")[2]
+                is_hidden = _has_whiteout_prefix(parent) or base.startswith(WHITEOUT_PREFIX)
+                if base and kind is not ChangeKind.DELETE and path not in opaque and not is_hidden:
+                    names[base] = kind is ChangeKind.MODIFY
+                    continue
+                yield from packer.pack_in(parent, names)
+                names.clear()
+                if kind is ChangeKind.DELETE:
+                    yield _empty_file(whiteout_name(path.strip(b"/")))
+                elif is_hidden:
+                    packer.leave_out(_WHITEOUT_NAMES)
+                elif not base:
+                    yield from packer.pack_root()
+                else:
+                    yield from packer.pack_in(parent, {base: kind is ChangeKind.MODIFY})
+                if path in opaque and kind is not ChangeKind.DELETE and not is_hidden:
+                    yield _empty_file(path.strip(b"/") + b"/" + OPAQUE if base else OPAQUE)
+            yield from packer.pack_in(parent, names)
     yield END_OF_ARCHIVE
+
+
+def _parent(path: bytes) -> bytes:
+    """Return the path of the directory that a changed path is in, relative to the root."""
+    return path.strip(b"/").rpartition(b"/")[0]
+
+
+def _has_whiteout_prefix(directory: bytes) -> bool:
+    return b"/" + WHITEOUT_PREFIX in directory or directory.startswith(WHITEOUT_PREFIX)
 
 
 _WHITEOUT_NAMES: Final = "names that begin with .wh., which mean deletions in a layer"
@@ -163,6 +180,9 @@ class _Packer:
         #: The first name in the tar of each hard-linked file, by device and inode.
         self._first_names: dict[tuple[int, int], bytes] = {}
         self._left_out: Counter[str] = Counter()
+        kernels = engine().kernels
+        #: The kernel does not shift owners.
+        self._plain = PlainFiles(kernels) if kernels is not None and not id_mapping else None
 
     @contextmanager
     def reporting(self) -> Iterator[_Packer]:
@@ -180,14 +200,34 @@ class _Packer:
         status = os.fstat(self._tree.fd)
         yield encode_header(self._entry(b"./", b"", status, EntryType.DIR, self._xattrs(self._tree.fd, b"")))
 
-    def pack(self, base: bytes, *, replaces: bool = False) -> Iterator[bytes]:
-        """Yield the header and the content of one file in the current directory.
+    def pack_in(self, directory: bytes, names: Mapping[bytes, bool]) -> Iterator[bytes]:
+        """Do what `pack_all` does, in another directory, whose path is relative to the root."""
+        if names:
+            self._tree.enter(directory)
+            yield from self.pack_all(names)
+
+    def pack_all(self, names: Mapping[bytes, bool]) -> Iterator[bytes]:
+        """Yield the headers and the content of files in the current directory.
 
         Args:
-            base: its name there.
-            replaces: whether the parent has a file of this name. If this one is left out, the parent's must stay
-                hidden.
+            names: their names there, in the order of the tar, and whether the parent has a file of each name. If this
+                one is left out, the parent's must stay hidden.
         """
+        left = list(names.items())
+        at = 0
+        while at < len(left):
+            if self._plain is not None:
+                done, data = self._plain.pack(self._tree, [name for name, _ in left[at : at + AT_ONCE]])
+                if done:
+                    at += done
+                    yield data
+                    continue
+            name, replaces = left[at]
+            yield from self._pack(name, replaces=replaces)
+            at += 1
+
+    def _pack(self, base: bytes, *, replaces: bool) -> Iterator[bytes]:
+        """Yield the header and the content of one file in the current directory, whatever it is."""
         tree = self._tree
         name = tree.join(base)
         if base.startswith(WHITEOUT_PREFIX):

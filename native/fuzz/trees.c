@@ -1,9 +1,10 @@
-/* Fuzz target of copies and comparisons: a tree that the data describes is copied, and compared with its copy.
+/* Fuzz target of copies, comparisons and packing: a tree that the data describes is copied, and compared with its copy.
  *
  * What the kernels leave (hard links, fifos) is noted and not copied; then the copy lacks it, and nothing else differs.
  */
 #include "../src/compare.h"
 #include "../src/copy.h"
+#include "../src/pack.h"
 
 #include <fcntl.h>
 #include <ftw.h>
@@ -122,6 +123,36 @@ static void check_others(int upper, int lower)
     ls_walk_end(&walk);
 }
 
+/* Pack what is in a directory: each entry is whole blocks, and no longer than it may be. */
+static void pack_name(void *context, const char *name, unsigned char type)
+{
+    static const char above[] = "d/";
+    int directory = *(int *)context;
+    uint8_t *room = malloc(LS_PACK_ROOM);
+    char *names = malloc(LS_MAX_XATTR);
+
+    (void)type;
+    if (!room || !names)
+        abort();
+    size_t length = ls_pack(directory, above, name, room, names);
+    if (length % 512 || length > LS_PACK_ROOM)
+        abort();
+    free(names);
+    free(room);
+}
+
+static void check_pack(int directory)
+{
+    struct ls_walk walk;
+
+    if (!ls_walk_begin(&walk, UINT64_MAX, NULL))
+        abort();
+    ls_each_name(&walk, directory, pack_name, &directory);
+    if (walk.error)
+        abort();
+    ls_walk_end(&walk);
+}
+
 static int remove_one(const char *path, const struct stat *status, int type, struct FTW *place)
 {
     (void)status;
@@ -148,6 +179,7 @@ int ls_fuzz_trees(const uint8_t *data, size_t size)
     make_tree(source, data + 1, size - 1);
     make_tree(other, data + size / 3, size - size / 3);
     check_others(source, other);
+    check_pack(source);
     check(source, target, data[0] % 2 ? UINT64_MAX : data[0] / 8u + 1);
     close(other);
     close(target);

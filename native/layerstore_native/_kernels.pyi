@@ -119,6 +119,23 @@ class Names:
     def __contains__(self, name: bytes, /) -> bool: ...
     def __len__(self) -> int: ...
 
+def pack(
+    directory: int, above: bytes, names: tuple[bytes, ...], room: WriteableBuffer, used: int, /
+) -> tuple[int, int]:
+    """Append tar entries of plain files to a buffer: see `src/pack.h`.
+
+    Args:
+        directory: a descriptor of the directory that the files are in.
+        above: its path in the tar, with a slash at the end unless it is empty.
+        names: their names.
+        room: the buffer.
+        used: how many bytes of it are used.
+
+    Returns:
+        How many names, from the first on, were packed, and how many bytes are used then. The next one is not plain, or
+        there is not enough room for any entry.
+    """
+
 def read_fields(
     directory: int, bases: tuple[bytes, ...], files: tuple[bytes, ...], needed: int, limit: int, /
 ) -> list[bytes | None]:

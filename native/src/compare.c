@@ -34,26 +34,6 @@ static bool same_status(const struct stat *one, const struct stat *other)
             one->st_size == other->st_size);
 }
 
-/* Attributes of overlayfs, and the label that the host's security policy gives each file, belong to no layer. */
-static bool is_hosts_own(const char *name)
-{
-    static const char *const own[] = {"trusted.overlay.", "user.overlay.", "security.selinux"};
-
-    for (size_t number = 0; number < sizeof own / sizeof *own; number++)
-        if (!strncmp(name, own[number], strlen(own[number])))
-            return true;
-    return false;
-}
-
-static size_t count_own(const char *names, ptrdiff_t length)
-{
-    size_t count = 0;
-
-    for (const char *name = names; name < names + length; name += strlen(name) + 1)
-        count += !is_hosts_own(name);
-    return count;
-}
-
 static enum result compare_xattrs(struct ls_walk *walk, struct ls_attributed upper, struct ls_attributed lower)
 {
     char *names = walk->attributes, *others = names + LS_MAX_XATTR;
@@ -62,10 +42,10 @@ static enum result compare_xattrs(struct ls_walk *walk, struct ls_attributed upp
 
     if (length < 0 || lower_length < 0)
         return UNKNOWN;
-    if (count_own(names, length) != count_own(others, lower_length))
+    if (ls_count_xattrs(names, length) != ls_count_xattrs(others, lower_length))
         return DIFFERENT;
     for (const char *name = names; name < names + length; name += strlen(name) + 1) {
-        if (is_hosts_own(name))
+        if (ls_is_hosts_own(name))
             continue;
         ptrdiff_t size = ls_get_xattr(upper, name, value);
         ptrdiff_t lower_size = ls_get_xattr(lower, name, other);

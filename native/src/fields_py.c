@@ -1,5 +1,5 @@
 #include "fields.h"
-#include "kernels.h"
+#include "walk_py.h"
 
 #include <stdlib.h>
 
@@ -7,34 +7,6 @@
 #define MAX_FILES 16
 #define MAX_LIMIT 4096
 #define MAX_RECORDS 1024
-
-/* Return pointers to the names in a tuple of bytes, which keeps them; NULL with an exception if it has others. */
-static const char **bytes_of(PyObject *tuple, Py_ssize_t most)
-{
-    Py_ssize_t size = PyTuple_Size(tuple);
-
-    if (size < 0)
-        return NULL;
-    if (size > most) {
-        PyErr_Format(PyExc_ValueError, "more than %zd names", most);
-        return NULL;
-    }
-    const char **names = calloc((size_t)size + 1, sizeof *names);
-    if (!names) {
-        PyErr_NoMemory();
-        return NULL;
-    }
-    for (Py_ssize_t number = 0; number < size; number++) {
-        char *name;
-        /* Without a length it refuses a name with a NUL in it. */
-        if (PyBytes_AsStringAndSize(PyTuple_GetItem(tuple, number), &name, NULL) < 0) {
-            free(names);
-            return NULL;
-        }
-        names[number] = name;
-    }
-    return names;
-}
 
 /* Return a list: what was read of each record, or None. */
 static PyObject *list_of(const uint8_t *room, size_t each, const ptrdiff_t *lengths, size_t count)
@@ -84,8 +56,8 @@ static PyObject *read_fields(PyObject *module, PyObject *arguments)
         return NULL;
     if (needed < 0 || limit < 1 || limit > MAX_LIMIT)
         return PyErr_Format(PyExc_ValueError, "not a number of files, or not a length: %zd, %zd", needed, limit);
-    const char **names = bytes_of(files, MAX_FILES);
-    const char **records = names ? bytes_of(bases, MAX_RECORDS) : NULL;
+    const char **names = ls_bytes_of(files, MAX_FILES);
+    const char **records = names ? ls_bytes_of(bases, MAX_RECORDS) : NULL;
     if (records) {
         struct ls_fields fields = {names, (size_t)PyTuple_Size(files), (size_t)needed, (size_t)limit};
         list = read_records(directory, records, (size_t)PyTuple_Size(bases), &fields);

@@ -178,6 +178,25 @@ ptrdiff_t ls_get_xattr(struct ls_attributed file, const char *name, char *value)
     return file.path ? lgetxattr(file.path, name, value, LS_MAX_XATTR) : fgetxattr(file.fd, name, value, LS_MAX_XATTR);
 }
 
+bool ls_is_hosts_own(const char *name)
+{
+    static const char *const own[] = {"trusted.overlay.", "user.overlay.", "security.selinux"};
+
+    for (size_t number = 0; number < sizeof own / sizeof *own; number++)
+        if (!strncmp(name, own[number], strlen(own[number])))
+            return true;
+    return false;
+}
+
+size_t ls_count_xattrs(const char *names, ptrdiff_t length)
+{
+    size_t count = 0;
+
+    for (const char *name = names; name < names + length; name += strlen(name) + 1)
+        count += !ls_is_hosts_own(name);
+    return count;
+}
+
 bool ls_handle(char *path, int directory, const char *name)
 {
     int length = snprintf(path, LS_HANDLE, "/proc/self/fd/%d/%s", directory, name);

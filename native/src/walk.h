@@ -85,6 +85,11 @@ struct ls_attributed {
 ptrdiff_t ls_list_xattrs(struct ls_attributed file, char *names);
 ptrdiff_t ls_get_xattr(struct ls_attributed file, const char *name, char *value);
 
+/* Return how many names in a list are those of attributes that belong to a layer: not those of overlayfs, nor the label
+ * that the host's security policy gives each file. */
+size_t ls_count_xattrs(const char *names, ptrdiff_t length);
+bool ls_is_hosts_own(const char *name);
+
 /* The longest path that ls_handle writes. */
 #define LS_HANDLE 320
 

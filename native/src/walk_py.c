@@ -1,6 +1,7 @@
 #include "walk_py.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 const uint8_t *ls_stop_of(const Py_buffer *stop)
@@ -52,4 +53,31 @@ PyObject *ls_result_of(const struct ls_walk *walk)
         return raise_error(walk);
     PyObject *notes = list_notes(walk);
     return notes ? Py_BuildValue("(NK)", notes, (unsigned long long)walk->budget) : NULL;
+}
+
+const char **ls_bytes_of(PyObject *tuple, Py_ssize_t most)
+{
+    Py_ssize_t size = PyTuple_Size(tuple);
+
+    if (size < 0)
+        return NULL;
+    if (size > most) {
+        PyErr_Format(PyExc_ValueError, "more than %zd names", most);
+        return NULL;
+    }
+    const char **names = calloc((size_t)size + 1, sizeof *names);
+    if (!names) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    for (Py_ssize_t number = 0; number < size; number++) {
+        char *name;
+        /* Without a length it refuses a name with a NUL in it. */
+        if (PyBytes_AsStringAndSize(PyTuple_GetItem(tuple, number), &name, NULL) < 0) {
+            free(names);
+            return NULL;
+        }
+        names[number] = name;
+    }
+    return names;
 }

@@ -11,4 +11,8 @@ const uint8_t *ls_stop_of(const Py_buffer *stop);
 /* Return a walk's notes, as tuples of kind, path and more, and the rest of its budget; or raise its error. */
 PyObject *ls_result_of(const struct ls_walk *walk);
 
+/* Return pointers to the names in a tuple of bytes, which keeps them; NULL with an exception if it has others, or more
+ * than `most`. The caller frees the array. */
+const char **ls_bytes_of(PyObject *tuple, Py_ssize_t most);
+
 #endif

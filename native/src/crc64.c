@@ -11,7 +11,7 @@ static uint64_t tables[8][256];
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 #if defined(__x86_64__)
-#include <wmmintrin.h>
+#include <immintrin.h>
 
 /* Carry-less multiplication: V. Gopal and others, "Fast CRC Computation for Generic Polynomials Using PCLMULQDQ".
  * 16 bytes are a polynomial of degree 127. To move them `distance` bits ahead, modulo the checksum's polynomial, their
@@ -19,8 +19,8 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 struct factors {
     uint64_t first, last;
 };
-static bool multiplies;
-static struct factors by_16, by_128;
+static bool multiplies, multiplies_wide;
+static struct factors by_16, by_128, by_256;
 
 /* Return x to the power of `exponent` modulo the polynomial, reflected: its highest bit is that of x^0. */
 static uint64_t power(unsigned exponent)
@@ -37,6 +37,8 @@ static void fill_factors(void)
     multiplies = __builtin_cpu_supports("pclmul");
     by_16 = (struct factors){power(128 + 63), power(128 - 1)};
     by_128 = (struct factors){power(1024 + 63), power(1024 - 1)};
+    multiplies_wide = multiplies && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("vpclmulqdq");
+    by_256 = (struct factors){power(2048 + 63), power(2048 - 1)};
 }
 
 __attribute__((target("pclmul"))) static inline __m128i moved(__m128i value, __m128i factors)
@@ -49,14 +51,30 @@ static inline __m128i load(const uint8_t *data)
     return _mm_loadu_si128((const __m128i *)(const void *)data);
 }
 
+/* Write the 16 bytes that have the same checksum, after a register of zeros, as these bytes after `lanes`: whole ones, as
+ * many as there are. Return how many bytes there were. */
+__attribute__((target("pclmul"))) static size_t reduce_lanes(const __m128i *lanes, size_t count, const uint8_t *data,
+                                                             size_t length, uint8_t reduced[16])
+{
+    const __m128i factors = _mm_set_epi64x((int64_t)by_16.last, (int64_t)by_16.first);
+    __m128i sum = lanes[0];
+    size_t at = 0;
+
+    for (size_t lane = 1; lane < count; lane++)
+        sum = _mm_xor_si128(moved(sum, factors), lanes[lane]);
+    for (; length - at >= 16; at += 16)
+        sum = _mm_xor_si128(moved(sum, factors), load(data + at));
+    _mm_storeu_si128((__m128i *)(void *)reduced, sum);
+    return at;
+}
+
 /* Reduce whole blocks of 16 bytes, at least eight, to 16 bytes that have the same checksum after a register of zeros.
  * Return how many bytes there were. */
 __attribute__((target("pclmul"))) static size_t reduce(uint64_t value, const uint8_t *data, size_t length,
                                                        uint8_t reduced[16])
 {
-    const __m128i near = _mm_set_epi64x((int64_t)by_16.last, (int64_t)by_16.first);
-    const __m128i far = _mm_set_epi64x((int64_t)by_128.last, (int64_t)by_128.first);
-    __m128i lanes[8], sum;
+    const __m128i factors = _mm_set_epi64x((int64_t)by_128.last, (int64_t)by_128.first);
+    __m128i lanes[8];
     size_t at = 128;
 
     for (size_t lane = 0; lane < 8; lane++)
@@ -64,14 +82,35 @@ __attribute__((target("pclmul"))) static size_t reduce(uint64_t value, const uin
     lanes[0] = _mm_xor_si128(lanes[0], _mm_set_epi64x(0, (int64_t)value));
     for (; length - at >= 128; at += 128)
         for (size_t lane = 0; lane < 8; lane++)
-            lanes[lane] = _mm_xor_si128(moved(lanes[lane], far), load(data + at + 16 * lane));
-    sum = lanes[0];
-    for (size_t lane = 1; lane < 8; lane++)
-        sum = _mm_xor_si128(moved(sum, near), lanes[lane]);
-    for (; length - at >= 16; at += 16)
-        sum = _mm_xor_si128(moved(sum, near), load(data + at));
-    _mm_storeu_si128((__m128i *)(void *)reduced, sum);
-    return at;
+            lanes[lane] = _mm_xor_si128(moved(lanes[lane], factors), load(data + at + 16 * lane));
+    return at + reduce_lanes(lanes, 8, data + at, length - at, reduced);
+}
+
+__attribute__((target("avx512f,vpclmulqdq"))) static inline __m512i moved_wide(__m512i value, __m512i factors)
+{
+    return _mm512_xor_si512(_mm512_clmulepi64_epi128(value, factors, 0x00),
+                            _mm512_clmulepi64_epi128(value, factors, 0x11));
+}
+
+/* Do what `reduce` does, for at least 256 bytes. */
+__attribute__((target("avx512f,vpclmulqdq,pclmul"))) static size_t reduce_wide(uint64_t value, const uint8_t *data,
+                                                                               size_t length, uint8_t reduced[16])
+{
+    const __m512i factors = _mm512_broadcast_i32x4(_mm_set_epi64x((int64_t)by_256.last, (int64_t)by_256.first));
+    __m512i lanes[4];
+    __m128i narrow[16];
+    size_t at = 256;
+
+    for (size_t lane = 0; lane < 4; lane++)
+        lanes[lane] = _mm512_loadu_si512(data + 64 * lane);
+    lanes[0] = _mm512_xor_si512(lanes[0], _mm512_zextsi128_si512(_mm_set_epi64x(0, (int64_t)value)));
+    for (; length - at >= 256; at += 256)
+        for (size_t lane = 0; lane < 4; lane++)
+            lanes[lane] =
+                _mm512_xor_si512(moved_wide(lanes[lane], factors), _mm512_loadu_si512(data + at + 64 * lane));
+    for (size_t lane = 0; lane < 4; lane++)
+        _mm512_storeu_si512(&narrow[4 * lane], lanes[lane]);
+    return at + reduce_lanes(narrow, 16, data + at, length - at, reduced);
 }
 #endif
 
@@ -120,7 +159,8 @@ uint64_t ls_crc64(uint64_t checksum, const uint8_t *data, size_t length)
 #if defined(__x86_64__)
     if (multiplies && length >= 128) {
         uint8_t reduced[16];
-        size_t done = reduce(~checksum, data, length, reduced);
+        size_t done = multiplies_wide && length >= 512 ? reduce_wide(~checksum, data, length, reduced)
+                                                       : reduce(~checksum, data, length, reduced);
         return ~advance(advance(0, reduced, sizeof reduced), data + done, length - done);
     }
 #endif

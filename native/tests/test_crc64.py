@@ -18,7 +18,7 @@ def test_checksum_is_fastcrcs(first: bytes, second: bytes) -> None:
     assert kernels.crc64(second, kernels.crc64(first)) == crc64.go_iso(first + second)
 
 
-@given(st.integers(0, 600), st.integers(0, 40), st.randoms(use_true_random=False))
+@given(st.integers(0, 3000), st.integers(0, 70), st.randoms(use_true_random=False))
 def test_checksum_of_longer_buffers_is_fastcrcs(length: int, start: int, random: Random) -> None:
     data = memoryview(random.randbytes(start + length))[start:]
     assert kernels.crc64(data, 7) == crc64.go_iso(data, 7)

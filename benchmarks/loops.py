@@ -23,7 +23,6 @@ from layerstore_core.tarsplit.assemble_blocks import assemble_blocks
 from layerstore_core.tarsplit.codec import LineReader, LineWriter, decode_blocks
 from layerstore_core.tarsplit.record import Recorder
 from layerstore_core.tree.files import TreeFiles
-from layerstore_core.unpack import batches
 from layerstore_core.unpack.unpacker import unpack_layer
 
 _PER_DIRECTORY: Final = 50
@@ -92,8 +91,6 @@ LOOPS: Final[dict[str, Callable[[bytes, str], None]]] = {
 }
 
 if __name__ == "__main__":
-    # No worker: the number of files that it would create varies by chance.
-    batches._BATCHES_BEFORE_WORKER = sys.maxsize  # type: ignore[misc]  # noqa: SLF001
     where, *runs = sys.argv[1:]
     for run in runs:
         loop, _, entries = run.partition(":")

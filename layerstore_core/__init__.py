@@ -149,7 +149,7 @@ if TYPE_CHECKING:
     from layerstore_core.streams.iterstream import IterStream
     from layerstore_core.tar.entry import EntryType, TarEntry
     from layerstore_core.tar.layer_stream import LayerStream
-    from layerstore_core.tar.plain_entries import PlainEntry
+    from layerstore_core.tar.run import Run
     from layerstore_core.tree.copy import copy_metadata
     from layerstore_core.tree.copy_tree import copy_tree
     from layerstore_core.tree.files import TreeFiles
@@ -243,7 +243,6 @@ _HOMES = {
     "Node": "view.nodes",
     "NotInRegistry": "registry.errors",
     "OnRepaired": "maintenance.repair",
-    "PlainEntry": "tar.plain_entries",
     "Platform": "images.formats.platforms",
     "Problem": "store.nodes",
     "Progress": "store.registration.layer",
@@ -270,6 +269,7 @@ _HOMES = {
     "RepairSource": "maintenance.repair_source",
     "RootFS": "images.config.model",
     "RootInUse": "errors",
+    "Run": "tar.run",
     "SavedImages": "images.results",
     "SavedManifest": "images.results",
     "Settings": "config.settings",
@@ -409,7 +409,6 @@ __all__ = [
     "Node",
     "NotInRegistry",
     "OnRepaired",
-    "PlainEntry",
     "Platform",
     "Problem",
     "Progress",
@@ -436,6 +435,7 @@ __all__ = [
     "RepairSource",
     "RootFS",
     "RootInUse",
+    "Run",
     "SavedImages",
     "SavedManifest",
     "Settings",

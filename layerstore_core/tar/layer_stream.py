@@ -11,7 +11,6 @@ from typing import BinaryIO, Final, Protocol
 
 from layerstore_core.base.nameset import seen_names
 from layerstore_core.tar.entry import TarEntry
-from layerstore_core.tar.plain_entries import PlainEntry
 from layerstore_core.tar.run import Run
 from layerstore_core.tar.scanner import TarScanner
 
@@ -30,9 +29,6 @@ class StreamListener(Protocol):
 
     def run(self, run: Run) -> None:
         """Process a run: entries that come in one piece each."""
-
-    def plain_entries(self, entries: list[PlainEntry]) -> None:
-        """Process a batch of plain entries, each in one piece."""
 
     def begin_entry(self, entry: TarEntry) -> None:
         """Begin an entry that does not come in one piece. Its headers were the last segment."""
@@ -148,20 +144,6 @@ class LayerStream(io.RawIOBase):
                 return
             yield entry
 
-    def entries_and_batches(self) -> Iterator[TarEntry | list[PlainEntry]]:
-        """Iterate over the entries, as `entries`, but with plain entries in batches: lists of whole entries.
-
-        Most entries are plain.
-
-        Raises:
-            InvalidLayer: the tar is malformed or cut off.
-            ValueError: the stream has been read as bytes already.
-        """
-        for entry in self.entries():
-            yield entry
-            while batch := self._next_batch():
-                yield batch
-
     def whole_payload(self) -> memoryview | None:
         """Return the payload of the current entry in one piece, which stays valid; `None` if `payload` is needed.
 
@@ -259,20 +241,6 @@ class LayerStream(io.RawIOBase):
         if self._current is not None:
             for _ in self.payload():
                 pass
-
-    def _next_batch(self) -> list[PlainEntry]:
-        """Read the batch of plain entries that come next; empty if there are none."""
-        self._finish_entry()
-        try:
-            entries = self._scanner.plain_entries()
-            if entries:
-                self.entry_count += len(entries)
-                if self._listener is not None:
-                    self._listener.plain_entries(entries)
-        except Exception as error:
-            self._failure = error
-            raise
-        return entries
 
     def _next_entry(self) -> tuple[bytes, TarEntry | None]:
         self._finish_entry()

@@ -8,14 +8,11 @@ from enum import Enum, auto
 from layerstore_core.base.nameset import seen_names
 from layerstore_core.base.paths import leaves_root
 from layerstore_core.tar.entry import EntryType, TarEntry
-from layerstore_core.tar.plain_entries import PlainEntry, entry_of
-from layerstore_core.tar.run import Run
-from layerstore_core.tar.run import entry_of as entry_of_run
+from layerstore_core.tar.run import Run, entry_of
 from layerstore_core.tar.whiteouts import NameKind, classify
 from layerstore_core.tarsplit.codec import LineWriter
 
 _FILE = EntryType.FILE
-_NOTHING = memoryview(b"")
 _PLAIN_FILE_FLAGS = frozenset({b"0", b"\0", b"7"})
 
 
@@ -75,24 +72,7 @@ class Recorder:
             self._lines.run(run)
             return
         for number in range(len(run)):  # the name of at least one has occurred before
-            self.whole_entry(run.segment(number), entry_of_run(run, number), run.payload(number))
-
-    def plain_entries(self, entries: list[PlainEntry]) -> None:
-        """Record entries that come in one piece each."""
-        names = [one[2] for one in entries]
-        if len(set(names)) == len(names) and not any(map(self._names.__contains__, names)):
-            self._names.update(names)
-            crc64 = self._crc64
-            self._lines.entries(
-                [
-                    (segment, name, len(content), crc64(content, None)) if content else (segment, name, 0, 0)
-                    for segment, name, _, _, _, content, _ in entries
-                ]
-            )
-            self._names_without_payload.update([one[2] for one in entries if not one[5]])
-            return
-        for one in entries:  # the name of at least one has occurred before
-            self.whole_entry(one[0], entry_of(one), one[5] or _NOTHING)
+            self.whole_entry(run.segment(number), entry_of(run, number), run.payload(number))
 
     def begin_entry(self, entry: TarEntry) -> None:
         """Decide where the entry's payload is kept."""

@@ -8,7 +8,6 @@ from typing import Final
 
 from layerstore_core.base.threads import Lane
 from layerstore_core.tar.entry import TarEntry
-from layerstore_core.tar.plain_entries import PlainEntry
 from layerstore_core.tar.run import Run
 from layerstore_core.tarsplit.record import Recorder
 
@@ -45,10 +44,6 @@ class RecorderLane:
     def run(self, run: Run) -> None:
         """Record a run."""
         self._add(partial(self._recorder.run, run), run.size)
-
-    def plain_entries(self, entries: list[PlainEntry]) -> None:
-        """Record entries that come in one piece each."""
-        self._add(partial(self._recorder.plain_entries, entries), sum(len(one[5] or b"") for one in entries))
 
     def begin_entry(self, entry: TarEntry) -> None:
         """Decide where the entry's payload is kept."""

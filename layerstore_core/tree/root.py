@@ -18,7 +18,6 @@ from typing import Final, Self
 
 from layerstore_core.base import inside
 from layerstore_core.base.descriptors import Descriptor, open_fd
-from layerstore_core.base.nameset import seen_names
 from layerstore_core.base.paths import clean_name, leaves_root
 from layerstore_core.tree.access_lists import DEFAULT, remove_access_lists
 
@@ -60,10 +59,9 @@ class Directory:
         setgid: new files in it get its group.
         inherits_acl: new files in it inherit an access list, which replaces the umask.
         pins: the number of users that need it open; `Root.pinned` counts them.
-        pending: names in it of files that are still being made, in batches.
     """
 
-    __slots__ = ("_descriptor", "fd", "inherits_acl", "made", "path", "pending", "pins", "restore", "setgid")
+    __slots__ = ("_descriptor", "fd", "inherits_acl", "made", "path", "pins", "restore", "setgid")
 
     def __init__(self, descriptor: Descriptor, path: bytes) -> None:
         self._descriptor = descriptor
@@ -73,7 +71,6 @@ class Directory:
         self.setgid = False
         self.inherits_acl = False
         self.pins = 0
-        self.pending: set[bytes] = set()
         #: Its number among the directories that its `Root` has made; -1 if it has no known number.
         self.made = -1
 
@@ -106,10 +103,11 @@ class Root:
         self._made: list[tuple[int | bytes, bytes]] = []
         #: Called with each path at which `enter` is about to make a directory. What it raises is passed on.
         self.on_make: Callable[[bytes], None] = lambda _: None
-        #: Paths of the symbolic links that were followed.
-        self.followed = seen_names()
-        #: Called if a pending file is in the way. Afterwards nothing is pending.
-        self.flush_pending: Callable[[], None] | None = None
+        #: Called with the path of each symbolic link that is followed.
+        self.on_follow: Callable[[bytes], object] = lambda _: None
+        #: Called before a link is followed or a file is found to be in the way. Returns whether it has changed anything
+        #: in the tree: then the walk begins again.
+        self.settle: Callable[[], bool] = lambda: False
         #: Called for a path at which the tree has nothing, to look it up elsewhere. It returns the target of a link;
         #: for anything else whether it is a directory; `None` for nothing. By default there is nothing elsewhere.
         self.below: Callable[[bytes], bytes | bool | None] = lambda _: None
@@ -150,9 +148,6 @@ class Root:
         found = self._open.get(path)
         if found is None:
             return self._walk(path, create_mode)
-        if self.flush_pending is not None and self._is_to_be_replaced(path):
-            self.flush_pending()
-            return self.enter(path, create_mode=create_mode)
         self._open.move_to_end(path)
         return found
 
@@ -278,9 +273,6 @@ class Root:
         above, _, last = path.rpartition(b"/")
         parent = self._open.get(above)
         if parent is not None and last != b"..":  # the usual case: the parent is open
-            if last in parent.pending or (self.flush_pending is not None and self._is_to_be_replaced(above)):
-                self._flush_pending()
-                return self.enter(path, create_mode=create_mode)
             try:
                 return self._opened(Descriptor(os.open, last, _OPEN_DIR, dir_fd=parent.fd), path)
             except OSError as error:
@@ -306,9 +298,6 @@ class Root:
                 continue
             done.append(part)
             where = b"/".join(done)
-            if part in here.pending:
-                self._flush_pending()
-                return self.enter(path, create_mode=create_mode)
             known = self._open.get(where)
             if known is not None:
                 self._open.move_to_end(where)
@@ -319,6 +308,8 @@ class Root:
                 continue
             except FileNotFoundError:
                 target = self.below(where)
+                if isinstance(target, bytes) and self.settle():
+                    return self.enter(path, create_mode=create_mode)
                 hides = isinstance(target, bytes) and not self._may_follow(where, here, create_mode)
                 if by_link and (hides or target is False):
                     raise PathBlockedError(self._absolute(where), where, by_link=True) from None
@@ -327,6 +318,8 @@ class Root:
                 if error.errno not in (errno.ELOOP, errno.ENOTDIR):
                     error.filename = self._absolute(where)
                     raise
+                if self.settle():
+                    return self.enter(path, create_mode=create_mode)
                 target = self._read_link(part, here)
                 if target is None or not self._may_follow(where, here, create_mode):
                     raise PathBlockedError(self._absolute(where), where, by_link=by_link) from None
@@ -334,7 +327,7 @@ class Root:
                 links += 1
                 if links > MAX_LINKS:
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), self._absolute(path)) from None
-                self.followed.add(where)
+                self.on_follow(where)
                 done.pop()
                 parts = target.split(b"/")[::-1]
                 of_links += len(parts)
@@ -362,19 +355,6 @@ class Root:
         """Return whether the link at `path`, in an open directory, may be followed."""
         with self.pinned(directory):
             return create_mode is None or self.may_follow(path)
-
-    def _is_to_be_replaced(self, path: bytes) -> bool:
-        """Return whether a pending file will replace an open directory or one of its parents."""
-        while path:
-            path, _, base = path.rpartition(b"/")
-            above = self._open.get(path) if path else self._root
-            if above is not None and base in above.pending:
-                return True
-        return False
-
-    def _flush_pending(self) -> None:
-        assert self.flush_pending is not None, "the code that makes files in batches has to set it"
-        self.flush_pending()
 
     def _read_link(self, name: bytes, directory: Directory) -> bytes | None:
         """Return the target of a symbolic link; `None` for any other file."""

@@ -10,11 +10,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
-from layerstore_core.base.descriptors import Descriptor, open_fd
+from layerstore_core.base.descriptors import Descriptor, open_fd, write_all
 from layerstore_core.errors import InvalidLayer
 from layerstore_core.log import logger
 from layerstore_core.tar.entry import EntryType, TarEntry
@@ -22,7 +21,7 @@ from layerstore_core.tree.access_lists import DEFAULT, named_ids, remove_access_
 from layerstore_core.tree.idmap import IDMapping
 from layerstore_core.tree.root import Directory, Root
 from layerstore_core.tree.xattrs import read_xattrs, set_xattr
-from layerstore_core.unpack.make_files import NEW_FILE, HowToMake, write_all
+from layerstore_core.unpack.owners import Owner, Owners
 
 #: Extended attributes that overlayfs keeps its own state in. A layer must not set them.
 _OVERLAY_XATTRS: Final = (b"trusted.overlay.", b"user.overlay.")
@@ -30,16 +29,9 @@ _NAMESPACES: Final = (b"user.", b"trusted.", b"security.", b"system.posix_acl_")
 _ACCESS_LISTS: Final = b"system.posix_acl_"
 _ACL_VERSION: Final = (2).to_bytes(4, "little")
 _CAPABILITY: Final = b"security.capability"
-_NO_ID: Final = (1 << 32) - 1
 #: The latest time that is passed to the kernel, in nanoseconds since 1970. File systems clamp times far below it.
 _MAX_TIME: Final = (1 << 62) * 1_000_000_000
-#: The most owners that are cached.
-_MAX_OWNERS: Final = 1024
-
-_NOTHING_LEFT_OUT: Final = None, None
-
-#: How to make files, by permission bits, user and group in the layer.
-HowByOwner = dict[tuple[int, int, int], HowToMake]
+_NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Creator:
@@ -54,21 +46,13 @@ class Creator:
     def __init__(self, tree: Root, id_mapping: IDMapping, best_effort_xattrs: bool) -> None:
         self._tree = tree
         self._id_mapping = id_mapping
-        self._uid, self._gid = os.geteuid(), os.getegid()
-        self._privileged = self._uid == 0
-        self._user_ids, self._group_ids = NamespaceIDs("/proc/self/uid_map"), NamespaceIDs("/proc/self/gid_map")
-        self._best_effort_xattrs = best_effort_xattrs or not self._privileged
+        self.owners = Owners(id_mapping)
+        self._best_effort_xattrs = best_effort_xattrs or not self.owners.privileged
         # A mode that the umask leaves alone need not be set again.
         self._umask = _read_umask()
-        self._always_chown: bool | None = None
-        #: By user and group of the layer: the owner to set, as `_owner` returns it, and the kind of owner left out, if
-        #: any.
-        self._owners: dict[tuple[int, int], tuple[tuple[int, int] | None, str | None]] = {}
-        #: How to make files, and directories, by the two properties of their directory that matter: setgid,
-        #: inherits_acl.
-        self._known_how_to_make: dict[tuple[bool, bool], HowByOwner] = {}
-        self._known_how_to_make_directories: dict[tuple[bool, bool], HowByOwner] = {}
-        self._left_out: Counter[str] = Counter()
+        #: Whether new files do not get this process's group; `None` until the first file was made.
+        self.always_chown: bool | None = None
+        self._left_out = self.owners.left_out
         #: Paths of devices that could not be made.
         self.skipped: set[bytes] = set()
 
@@ -85,22 +69,22 @@ class Creator:
             FileExistsError: the name is taken; no chunk was read.
         """
         mode = self._mode(entry)
-        fd = open_fd(base, NEW_FILE, mode, dir_fd=directory.fd)
+        fd = open_fd(base, _NEW_FILE, mode, dir_fd=directory.fd)
         try:
             if entry.sparse is None:
                 for chunk in chunks:
                     write_all(fd, chunk)
             else:
                 _write_sparse(fd, entry, chunks)
-            if self._always_chown is None:
+            if self.always_chown is None:
                 # A mount option (grpid) can give new files the group of their directory.
-                self._always_chown = os.fstat(fd).st_gid != self._gid and not directory.setgid
+                self.always_chown = os.fstat(fd).st_gid != self.owners.own[1] and not directory.setgid
             owner = self._owner_to_set(entry, directory)
             if owner is not None:
                 os.chown(fd, *owner)
             if directory.inherits_acl:
                 remove_access_lists(fd)
-            if self._is_mode_to_be_set(mode, directory):
+            if self.is_mode_to_be_set(mode, directory):
                 os.chmod(fd, mode)
             if entry.xattrs:
                 self._set_xattrs(fd, entry)
@@ -108,33 +92,6 @@ class Creator:
             os.utime(fd, ns=(times, times))
         finally:
             os.close(fd)
-
-    def how_to_make(self, owner: tuple[int, int, int], directory: Directory) -> HowToMake | None:
-        """Return how `file` would make a file without extended attributes and holes, so that a worker can make it.
-
-        Args:
-            owner: permission bits, user and group in the layer.
-            directory: the directory of the file.
-
-        Returns:
-            How to make it. `None` until `file` has made a first one, which shows how the file system sets owners; and
-            `None` where a new file inherits an access list that must be removed.
-
-        Raises:
-            InvalidLayer: no file can have this owner.
-        """
-        if self._always_chown is None or directory.inherits_acl:
-            return None
-        mode, uid, gid = owner
-        entry = TarEntry(b"", EntryType.FILE, mode, uid, gid)
-        mode = self._mode(entry)
-        how = mode, self._owner_to_set(entry, directory), self._is_mode_to_be_set(mode, directory)
-        self._remember(self.known_how_to_make(directory), owner, how)
-        return how
-
-    def known_how_to_make(self, directory: Directory) -> HowByOwner:
-        """Return what `how_to_make` has returned for directories with the same properties, and would return again."""
-        return self._known_how_to_make.setdefault((directory.setgid, directory.inherits_acl), {})
 
     def directory(self, entry: TarEntry, directory: Directory, base: bytes) -> Directory:
         """Make a directory, or apply the entry's metadata to the one that exists.
@@ -144,7 +101,7 @@ class Creator:
         """
         made = self.new_directory((entry.mode, entry.uid, entry.gid), mtime_to_set(entry), directory, base)
         if made is not None:
-            self._set_xattrs_of_directory(made, entry)
+            self.set_xattrs_of_directory(made, entry)
             return made
         try:
             made = self._tree.child(directory, base)
@@ -173,50 +130,33 @@ class Creator:
         Raises:
             InvalidLayer: no file can have this owner.
         """
-        known = self._known_how_to_make_directories.setdefault((directory.setgid, directory.inherits_acl), {})
-        mode, owner_to_set, set_mode = known.get(owner) or self._how_to_make_directory(owner, directory, known)
+        mode, uid, gid = owner
+        mode = self.mode(mode, is_directory=True)
+        self.owners.find(uid, gid)
         try:
             os.mkdir(base, mode & 0o777, dir_fd=directory.fd)
         except FileExistsError:
-            left_out = self._owners.get(owner[1:], _NOTHING_LEFT_OUT)[1]
-            if left_out is not None:
-                self._left_out[left_out] -= 1  # it is counted when the owner is applied to the existing directory
-            return None
+            return None  # the owner is counted when it is applied to the existing directory
+        owner_to_set = self.owners.of(uid, gid)
         made = self._tree.child(directory, base, made=True)
-        if owner_to_set is not None:
+        if owner_to_set is not None and self.is_owner_to_be_set(owner_to_set, directory):
             os.chown(made.fd, *owner_to_set)
-        if set_mode:
+        # A new directory inherits the set-group-ID bit of its parent.
+        if directory.setgid or self.is_mode_to_be_set(mode, directory):
             os.chmod(made.fd, mode)
         made.setgid = mode & stat.S_ISGID != 0
         made.restore = mtime_ns, mtime_ns
         return made
 
-    def _how_to_make_directory(self, owner: tuple[int, int, int], directory: Directory, known: HowByOwner) -> HowToMake:
-        mode, uid, gid = owner
-        entry = TarEntry(b"", EntryType.DIR, mode, uid, gid)
-        mode = self._mode(entry)
-        # A new directory inherits the set-group-ID bit of its parent.
-        set_mode = directory.setgid or self._is_mode_to_be_set(mode, directory)
-        how = mode, self._owner_to_set(entry, directory), set_mode
-        self._remember(known, owner, how)
-        return how
-
-    def _remember(self, known: HowByOwner, owner: tuple[int, int, int], how: HowToMake) -> None:
-        """Cache how something is made, if it will be made in the same way again."""
-        _, uid, gid = owner
-        # Not where an owner is left out: that is counted for each entry.
-        if self._owners[uid, gid][1] is None and self._always_chown is not None and len(known) < _MAX_OWNERS:
-            known[owner] = how
-
     def apply_directory_metadata(self, entry: TarEntry, directory: Directory) -> None:
         """Apply the entry's metadata to an open directory. Its times are set when it is closed."""
         mode = self._mode(entry)
-        owner = self._owner(entry)
+        owner = self.owners.of(entry.uid, entry.gid)
         if owner:
             os.chown(directory.fd, *owner)
         os.chmod(directory.fd, mode)
         directory.setgid = mode & stat.S_ISGID != 0
-        self._set_xattrs_of_directory(directory, entry)
+        self.set_xattrs_of_directory(directory, entry)
         times = mtime_to_set(entry)
         directory.restore = (times, times)
 
@@ -225,7 +165,8 @@ class Creator:
         self._drop_xattrs(root.fd, entry)
         self.apply_directory_metadata(entry, root)
 
-    def _set_xattrs_of_directory(self, directory: Directory, entry: TarEntry) -> None:
+    def set_xattrs_of_directory(self, directory: Directory, entry: TarEntry) -> None:
+        """Set the entry's extended attributes on an open directory."""
         if entry.xattrs:
             self._set_xattrs(directory.fd, entry)
             directory.inherits_acl = directory.inherits_acl or DEFAULT in entry.xattrs
@@ -305,7 +246,7 @@ class Creator:
 
     def _apply_metadata(self, path: str, entry: TarEntry) -> None:
         """Apply the entry's metadata to a file other than a symbolic link."""
-        owner = self._owner(entry)
+        owner = self.owners.of(entry.uid, entry.gid)
         if owner:
             os.chown(path, *owner)
         os.chmod(path, self._mode(entry))
@@ -315,50 +256,28 @@ class Creator:
         os.utime(path, ns=(times, times))
 
     def _mode(self, entry: TarEntry) -> int:
-        if self._privileged:
-            return entry.mode
-        # Without root's rights, a file that its owner may not read could not be exported again.
-        return entry.mode | rights_to_read(entry.type is EntryType.DIR)
+        return self.mode(entry.mode, is_directory=entry.type is EntryType.DIR)
 
-    def _is_mode_to_be_set(self, mode: int, directory: Directory) -> bool:
+    def mode(self, mode: int, *, is_directory: bool = False) -> int:
+        """Return the permission bits that a file gets for those in its layer."""
+        if self.owners.privileged:
+            return mode
+        # Without root's rights, a file that its owner may not read could not be exported again.
+        return mode | rights_to_read(is_directory)
+
+    def is_mode_to_be_set(self, mode: int, directory: Directory) -> bool:
         """Return whether the mode of a new file in a directory has to be set after it was made."""
         # Writing and changing the owner clear set-ID bits. An inherited access list replaces the umask.
         return directory.inherits_acl or mode & (self._umask | 0o7000) != 0
 
-    def _owner_to_set(self, entry: TarEntry, directory: Directory) -> tuple[int, int] | None:
+    def _owner_to_set(self, entry: TarEntry, directory: Directory) -> Owner:
         """Return the owner to set on a new file in a directory; `None` if it has that owner or owners cannot be set."""
-        owner = self._owner(entry)
-        if owner == (self._uid, self._gid) and not directory.setgid and self._always_chown is False:
-            return None
-        return owner
+        owner = self.owners.of(entry.uid, entry.gid)
+        return owner if self.is_owner_to_be_set(owner, directory) else None
 
-    def _owner(self, entry: TarEntry) -> tuple[int, int] | None:
-        """Return the owner to set, as IDs of this host; `None` if owners cannot be set."""
-        known = self._owners.get((entry.uid, entry.gid))
-        if known is None:
-            if len(self._owners) >= _MAX_OWNERS:
-                self._owners.clear()
-            known = self._owners[entry.uid, entry.gid] = self._find_owner(entry)
-        owner, left_out = known
-        if left_out is not None:
-            self._left_out[left_out] += 1
-        return owner
-
-    def _find_owner(self, entry: TarEntry) -> tuple[tuple[int, int] | None, str | None]:
-        """Return the owner to set, as `_owner` does, and the kind of owner that is left out, if any."""
-        try:
-            uid, gid = self._id_mapping.to_host(entry.uid, entry.gid)
-        except ValueError as error:
-            raise InvalidLayer(str(error)) from error
-        # For chown(2), -1 means "leave unchanged". Tars contain it, signed or unsigned, and Docker passes it on.
-        uid, gid = -1 if uid == _NO_ID else uid, -1 if gid == _NO_ID else gid
-        if not (-1 <= uid < _NO_ID and -1 <= gid < _NO_ID):
-            raise InvalidLayer(f"no file can belong to user {entry.uid} and group {entry.gid}")
-        if self._privileged:
-            unknown = uid not in self._user_ids and uid != -1, gid not in self._group_ids and gid != -1
-            left_out = "owners that this user namespace does not have" if any(unknown) else None
-            return (-1 if unknown[0] else uid, -1 if unknown[1] else gid), left_out
-        return None, "owners" if (uid, gid) != (self._uid, self._gid) else None
+    def is_owner_to_be_set(self, owner: Owner, directory: Directory) -> bool:
+        """Return whether a new file in a directory has to be given an owner, because it has another one or may have."""
+        return owner != self.owners.own or directory.setgid or self.always_chown is not False
 
     def _drop_xattrs(self, fd: int, entry: TarEntry) -> None:
         """Remove the attributes of a parent's directory that the entry lacks: an overlay would not show them either."""
@@ -405,33 +324,10 @@ class Creator:
         except ValueError as error:
             raise InvalidLayer(f"its access list cannot be set: {error}") from error
         users, groups = named_ids(value)
-        known = all(one in self._user_ids for one in users) and all(one in self._group_ids for one in groups)
+        known = all(one in self.owners.user_ids for one in users) and all(
+            one in self.owners.group_ids for one in groups
+        )
         return value if known else b""
-
-
-class NamespaceIDs:
-    """User or group IDs that files can have in this user namespace (user_namespaces(7)).
-
-    A namespace made by an ordinary user has few IDs: often only that of its own root user.
-    """
-
-    def __init__(self, path: str) -> None:
-        self._ranges: list[range] = []
-        try:
-            with open(path, encoding="ascii") as lines:
-                for line in lines:
-                    first, _, count = map(int, line.split())
-                    self._ranges.append(range(first, first + count))
-        except (OSError, ValueError):
-            self._ranges.append(range(_NO_ID))
-
-    def __contains__(self, one: int) -> bool:
-        return any(one in known for known in self._ranges)
-
-    @property
-    def complete(self) -> bool:
-        """Whether the namespace has all IDs."""
-        return self._ranges == [range(_NO_ID)]
 
 
 def rights_to_read(is_directory: bool) -> int:

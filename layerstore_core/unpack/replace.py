@@ -30,8 +30,13 @@ class Replacer:
         self.freed = 0
         self.foreign: set[int] = set()
 
-    def clear(self, directory: Directory, base: bytes) -> None:
-        """Remove the file or directory of a name, which must not be pending.
+    def clear(self, directory: Directory, base: bytes, *, is_parents: bool = False) -> None:
+        """Remove the file or directory of a name.
+
+        Args:
+            directory: the directory that has it; pinned.
+            base: its name there.
+            is_parents: it is known that neither it nor what is below it comes from this layer.
 
         Raises:
             FileNotFoundError: there is none.
@@ -39,7 +44,7 @@ class Replacer:
         status = os.stat(base, dir_fd=directory.fd, follow_symlinks=False)
         path = join(directory, base)
         is_directory = stat.S_ISDIR(status.st_mode)
-        if path in self._touched or path + b"/" in self._touched or path in self._tree.followed:
+        if not is_parents and any(path + end in self._touched for end in (b"", b"/", b"\0")):
             # It may be a file of this layer, or a link that leads to one.
             self._diff.displaced = True
             self.freed += self.size_of(status, path)

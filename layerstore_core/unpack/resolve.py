@@ -43,6 +43,7 @@ class PathResolver:
         self._replacer = replacer
         tree.below = self._below
         tree.on_make = self._count
+        tree.on_follow = lambda path: diff.touched.add(path + b"\0")
         tree.may_follow = lambda path: path in self._touched or self.resolve(path) is not None
 
     def enter(self, path: bytes) -> Directory:
@@ -89,8 +90,6 @@ class PathResolver:
         above, _, base = path.rpartition(b"/")
         try:
             directory = self._tree.enter(above)
-            if base in directory.pending:
-                return False
             mode = os.stat(base, dir_fd=directory.fd, follow_symlinks=False).st_mode
             return os.readlink(base, dir_fd=directory.fd) if stat.S_ISLNK(mode) else stat.S_ISDIR(mode)
         except FileNotFoundError:
@@ -118,9 +117,6 @@ class PathResolver:
             raise error from None
         if not self._style.is_whiteout(status) and (error.by_link or error.where in self._touched):
             raise error
-        if self._tree.flush_pending is not None:
-            self._tree.flush_pending()  # clearing closes directories
-            directory = self._tree.enter(above)
         with self._tree.pinned(directory):
             self._replacer.clear(directory, base)
         made = self._tree.enter(error.where, create_mode=_IMPLIED_MODE)

@@ -33,7 +33,8 @@ from layerstore_core.tar.whiteouts import NameKind, classify, whiteout_target
 from layerstore_core.tree.access_lists import ACCESS, DEFAULT, named_ids, shift_ids, stored_form
 from layerstore_core.tree.idmap import IDMapping
 from layerstore_core.tree.root import MAX_LINKS
-from layerstore_core.unpack.create import NamespaceIDs, rights_to_read
+from layerstore_core.unpack.create import rights_to_read
+from layerstore_core.unpack.owners import NamespaceIDs
 
 #: Attributes that only root may set.
 _PRIVILEGED: Final = (b"trusted.", b"security.")

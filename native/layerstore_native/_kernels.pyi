@@ -104,6 +104,40 @@ class Run:
     def groups(self) -> list[tuple[int, int, int, bytes]]: ...
 
 @final
+class Job:
+    """Files and links of a run, to make in the order of the tar.
+
+    Args:
+        run: the run.
+        touched: what the layer has written, a set of names. What is added to the job is added to it.
+
+    Entries are added in the order of the run, with how to make them: for each of the run's kinds a mode, a user, a
+    group (-1: as it is) and flags, as `struct ls_how` in `make.h`. A descriptor must stay open until the job is done.
+    """
+
+    def __init__(self, run: Run, touched: Names, /) -> None: ...
+    def __len__(self) -> int:
+        """Return how many operations were added."""
+
+    def add(self, first: int, end: int, directory: int, hows: ReadableBuffer, /) -> int:
+        """Add files and symbolic links that go into one directory; return the first that is not plain, or `end`.
+
+        An entry is not plain here if its kind is not, if it has attributes that need care, or if its path is in
+        `touched`: as it is, or with a slash or a NUL at the end.
+        """
+
+    def add_link(self, index: int, directory: int, hows: ReadableBuffer, source: int, base: bytes, /) -> bool:
+        """Add a hard link to the file `base` in the directory `source`; return whether it is plain, as for `add`."""
+
+    def run(self) -> int:
+        """Make what was added and was not made yet, without the interpreter's lock.
+
+        Returns:
+            -1 if all is done; otherwise the first entry that is left to the caller, of which nothing is left. The next
+            call goes on after it.
+        """
+
+@final
 class Names:
     """A set of names, of which it keeps 64-bit hashes with a random key: see `layerstore_core.base.nameset.NameSet`."""
 

@@ -10,6 +10,7 @@ static int execute(PyObject *module)
         add_fields,
         add_headers,
         add_lines,
+        add_make,
         add_names,
         add_pack,
         add_pieces,

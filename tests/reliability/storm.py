@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 import os
 import random
-import select
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -28,9 +27,9 @@ from layerstore_core.images import Images  # noqa: E402
 from layerstore_core.maintenance.check import check_store, repair  # noqa: E402
 from layerstore_core.maintenance.gc import collect_garbage  # noqa: E402
 from layerstore_core.store import export as exporting  # noqa: E402
+from layerstore_core.tar import scanner  # noqa: E402
 from layerstore_core.tree import share  # noqa: E402
-from layerstore_core.unpack import batches  # noqa: E402
-from layerstore_core.unpack.file_worker import FileWorker  # noqa: E402
+from layerstore_core.unpack import runs  # noqa: E402
 from tests.images.archives import ImageSpec, docker_archive  # noqa: E402
 from tests.reliability.life import Expectation, PromiseLog  # noqa: E402
 from tests.reliability.namespace import die_with_parent  # noqa: E402
@@ -275,16 +274,7 @@ def _init(path: str) -> None:
 
 def _use_workers_early() -> None:
     """Let workers and threads take part in small layers like these, which would otherwise be finished before that."""
-    real = FileWorker.start
-
-    def start() -> FileWorker | None:
-        worker = real()
-        while worker is not None and not worker.has_room and not worker._unusable:
-            select.select([worker._connection], [], [])
-        return worker
-
-    batches._BATCHES_BEFORE_WORKER, batches._BATCH_FILES = 1, 8  # type: ignore[misc]
-    FileWorker.start = start  # type: ignore[method-assign,assignment]
+    scanner._RUN_ENTRIES, runs._MAX_DIRECTORIES = 3, 2  # type: ignore[misc]
     share._FIRST_NAMES, share._NAMES = 1, 5  # type: ignore[misc]
     exporting._WORKER_FROM = 1  # type: ignore[misc]
 

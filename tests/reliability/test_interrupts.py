@@ -17,13 +17,12 @@ import pytest
 from layerstore_core import LayerStore, LayerStoreError, StoreConfig
 from layerstore_core.base.digests import DiffID
 from layerstore_core.base.threads import rest
-from layerstore_core.diff import compare_trees
 from layerstore_core.images import Images
 from layerstore_core.maintenance.check import check_store, repair
 from layerstore_core.maintenance.gc import collect_garbage
 from layerstore_core.store.registration.chain import LayerInput
-from layerstore_core.tree import copy_tree
-from layerstore_core.unpack import batches
+from layerstore_core.tar import scanner
+from layerstore_core.unpack import runs
 from tests.child_processes import children
 from tests.driver_roots import mounts_below
 from tests.images.archives import ImageSpec, docker_archive, sha256
@@ -262,19 +261,17 @@ def interrupt(
 
 
 @pytest.fixture
-def early_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let workers take part in small work."""
-    monkeypatch.setattr(batches, "_BATCH_FILES", 8)
-    monkeypatch.setattr(batches, "_BATCHES_BEFORE_WORKER", 2)
-    monkeypatch.setattr(copy_tree, "_ENTRIES_BEFORE_WORKER", 5)
-    monkeypatch.setattr(compare_trees, "_ENTRIES_BEFORE_WORKER", 5)
+def small_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give threads small layers in several pieces."""
+    monkeypatch.setattr(scanner, "_RUN_ENTRIES", 3)
+    monkeypatch.setattr(runs, "_MAX_DIRECTORIES", 2)
 
 
 # A file that was not closed because of the exception closes itself, with a warning.
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.timeout(14400 if THOROUGH else 300)
 @pytest.mark.parametrize("operation", OPERATIONS, ids=[operation.__name__ for operation in OPERATIONS])
-@pytest.mark.usefixtures("early_workers")
+@pytest.mark.usefixtures("small_jobs")
 def test_an_exception_at_any_point(place: Place, operation: Callable[[LayerStore, Place], None], driver: str) -> None:
     counting = Injector()
     with place.open() as store:

@@ -11,9 +11,7 @@ import pytest
 from layerstore_core.errors import InvalidLayer
 from layerstore_core.tar.entry import TarEntry
 from layerstore_core.tar.layer_stream import LayerStream
-from layerstore_core.tar.plain_entries import PlainEntry, entry_of
-from layerstore_core.tar.run import Run
-from layerstore_core.tar.run import entry_of as entry_of_run
+from layerstore_core.tar.run import Run, entry_of
 from layerstore_core.tar.scanner import TarScanner
 from tests import tars
 
@@ -36,11 +34,7 @@ class Listener:
 
     def run(self, run: Run) -> None:
         for number in range(len(run)):
-            self.whole_entry(run.segment(number), entry_of_run(run, number), run.payload(number))
-
-    def plain_entries(self, entries: list[PlainEntry]) -> None:
-        for one in entries:
-            self.whole_entry(one[0], entry_of(one), one[5] or memoryview(b""))
+            self.whole_entry(run.segment(number), entry_of(run, number), run.payload(number))
 
     def begin_entry(self, entry: TarEntry) -> None:
         self.calls.append(("begin", entry.name))

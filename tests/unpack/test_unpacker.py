@@ -11,7 +11,6 @@ import pytest
 
 from layerstore_core.errors import InvalidLayer
 from layerstore_core.tree.idmap import IDMapping, IDRange
-from layerstore_core.unpack import batches
 from tests import tars
 from tests.conftest import needs_root
 from tests.pipeline import round_trip, unpack_tar
@@ -571,9 +570,11 @@ def test_removing_a_hard_linked_file_of_the_parent_does_not_reduce_the_layers_si
 def test_an_exception_of_a_signal_handler_while_files_are_made_is_raised(
     error: type[BaseException], root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(_: object) -> None:
+    def interrupted(*_: object, **_named: object) -> None:
         raise error
 
-    monkeypatch.setattr(batches, "make_files", interrupted)
-    with pytest.raises(error):
-        unpack_tar(tars.tar(*(tars.entry(b"f%d" % number, b"abc") for number in range(5))), root)
+    tar = tars.tar(*(tars.entry(b"f%d" % number, b"abc") for number in range(5)))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "utime", interrupted)
+        with pytest.raises(error):
+            unpack_tar(tar, root)

@@ -287,6 +287,8 @@ class LayerStream(io.RawIOBase):
 
     def _raw_pieces(self) -> Iterator[bytes | memoryview]:
         while True:
+            while (run := self._next_run()) is not None:
+                yield run.raw()
             segment, entry = self._next_entry()
             yield segment
             if entry is None:

@@ -67,6 +67,9 @@ class Run(Protocol):
     def payload(self, index: int, /) -> memoryview:
         """Return the payload of an entry, which stays valid."""
 
+    def raw(self) -> memoryview:
+        """Return all bytes of the tar that the run was read from, which stay valid: segments and payloads."""
+
     def path(self, index: int, /) -> bytes:
         """Return the cleaned name of an entry."""
 

@@ -95,16 +95,12 @@ static PyObject *get_segment(PyObject *self, PyObject *index)
     return run ? buffer_object(run, entry->segment, entry->payload - entry->segment) : NULL;
 }
 
-static PyObject *get_payload(PyObject *self, PyObject *index)
+/* Return a part of the buffer in place. */
+static PyObject *view_object(PyObject *self, size_t at, size_t length)
 {
-    const struct ls_entry *entry = NULL;
-    PyObject *view, *start, *end, *slice = NULL, *found = NULL;
+    PyObject *view = PyMemoryView_FromObject(((struct run_object *)self)->buffer);
+    PyObject *start = PyLong_FromSize_t(at), *end = PyLong_FromSize_t(at + length), *slice = NULL, *found = NULL;
 
-    if (!run_and_entry(self, index, &entry))
-        return NULL;
-    view = PyMemoryView_FromObject(((struct run_object *)self)->buffer);
-    start = PyLong_FromSize_t(entry->payload);
-    end = PyLong_FromSize_t(entry->payload + entry->size);
     if (start && end)
         slice = PySlice_New(start, end, NULL);
     if (view && slice)
@@ -114,6 +110,22 @@ static PyObject *get_payload(PyObject *self, PyObject *index)
     Py_XDECREF(end);
     Py_XDECREF(slice);
     return found;
+}
+
+static PyObject *get_payload(PyObject *self, PyObject *index)
+{
+    const struct ls_entry *entry = NULL;
+
+    return run_and_entry(self, index, &entry) ? view_object(self, entry->payload, entry->size) : NULL;
+}
+
+static PyObject *get_raw(PyObject *self, PyObject *nothing)
+{
+    const struct ls_run *run = run_of(self);
+    size_t start = run->count ? run->entries[0].segment : run->position;
+
+    (void)nothing;
+    return view_object(self, start, run->position - start);
 }
 
 static PyObject *get_path(PyObject *self, PyObject *index)
@@ -223,6 +235,7 @@ static PyMethodDef run_methods[] = {
     {"entry", get_entry, METH_O, "Return the fields of an entry."},
     {"segment", get_segment, METH_O, "Return the bytes of the tar from the last payload to that of an entry."},
     {"payload", get_payload, METH_O, "Return the payload of an entry, which stays valid."},
+    {"raw", get_raw, METH_NOARGS, "Return all bytes of the tar that the run was read from, which stay valid."},
     {"path", get_path, METH_O, "Return the cleaned name of an entry."},
     {"groups", get_groups, METH_NOARGS, "Return which entries are made together."},
     {NULL, NULL, 0, NULL},

@@ -73,6 +73,7 @@ def check(run: Run, expected: list[Found], offset: int = 0) -> None:
         assert classify(entry.path) is NameKind.PLAIN
         size += len(entry.linkname) if entry.type is EntryType.SYMLINK else entry.size
     assert run.size == size
+    assert run.raw() == b"".join(found.segment + found.payload for found in expected[: len(run)])
     if len(run) < len(expected):
         assert (run.position, run.padding) == expected[len(run)][:2]
     check_groups(run, [found.entry for found in expected[: len(run)]])

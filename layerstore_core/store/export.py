@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack
 from functools import partial
-from itertools import chain as chained
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from layerstore_core.base.digests import ChainID
@@ -20,7 +19,7 @@ from layerstore_core.streams.hasher import QUEUE, Hasher
 from layerstore_core.streams.iterstream import IterStream
 from layerstore_core.tarsplit.assemble import FileGetter, assemble
 from layerstore_core.tarsplit.assemble_blocks import BLOCKS_KEPT, assemble_blocks
-from layerstore_core.tarsplit.codec import FileEntry, LineReader, Segment, decode_blocks, decode_lines
+from layerstore_core.tarsplit.codec import FileEntry, LineReader, Segment, decode_blocks, decode_entries, size_of
 from layerstore_core.tree.files import TreeFiles
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ def _node_chunks(context: StoreContext, node: LayerNode, opened: ExitStack) -> I
     # Of other getters we do not know that they only open files below one directory.
     if engine().kernels is not None and type(files) is TreeFiles:
         return assemble_blocks(decode_blocks(lines.blocks()), files)
-    return _joined(assemble(decode_lines(lines), files))
+    return _joined(assemble(decode_entries(lines.blocks()), files))
 
 
 def tar_chunks(
@@ -107,7 +106,7 @@ def tar_chunks(
     if context.driver.capabilities.reproduces_exact_diffs:
         return _own_diff(context.driver, cache_id, parent_cache_id, opened)
     lines, files = _lines_and_files(context, chain, cache_id, opened)
-    return assemble(decode_lines(lines), files)
+    return assemble(decode_entries(lines.blocks()), files)
 
 
 def _own_diff(driver: BoundDriver, cache_id: str, parent_cache_id: str, opened: ExitStack) -> Iterator[bytes]:
@@ -184,7 +183,7 @@ def diff_of(context: StoreContext, ids: tuple[str, str], tars_of: LayerNode | No
             else:
                 contents: deque[tuple[int, int]] = deque()
                 lines = opened.enter_context(open_lines(context, node.record.chain_id))
-                tar = _with_zeros(decode_lines(lines), contents)
+                tar = _with_zeros(decode_entries(lines.blocks()), contents)
                 recorded.add_layer(entries_of(tar, _taken(contents)))
     if recorded:
         paths: dict[ChangeKind, list[bytes]] = {kind: [] for kind in ChangeKind}
@@ -233,8 +232,7 @@ def tar_size(context: StoreContext, node: LayerNode) -> int:
             pass  # `tar_stream` raises the error
         else:
             with LineReader(lines) as reader:
-                pieces = chained.from_iterable(decode_blocks(reader.blocks()))
-                return sum(len(segment) + size for segment, _, size, _ in pieces)
+                return sum(map(size_of, decode_blocks(reader.blocks())))
     with tar_stream(context, node) as stream:
         return sum(map(len, iter(lambda: stream.read(_CHUNK), b"")))
 

@@ -10,8 +10,8 @@ from layerstore_core.errors import IntegrityError
 
 _Opened = TypeVar("_Opened")
 
-#: Errors of a file that was removed or replaced since, or whose directory was.
-_MISSING: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP})
+#: Errors of a file that was removed or replaced since, or whose directory was, or of a name that no file can have.
+_MISSING: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG})
 SIZE_DIFFERS: Final = "its size is no longer {} bytes"
 CHECKSUM_DIFFERS: Final = "its checksum differs"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from typing import BinaryIO
@@ -38,6 +39,8 @@ class TreeFiles:
         root = self._root
         if root is None:
             raise ValueError("these files are closed")
+        if b"\0" in name:
+            raise FileNotFoundError(errno.ENOENT, "no file has a name with a NUL")
         return root.open_file(name)
 
     @property

@@ -3,6 +3,7 @@
 
 #include "base64.h"
 #include "crc64.h"
+#include "utf8.h"
 
 #include <stdbool.h>
 #include <string.h>
@@ -35,37 +36,10 @@ static char *put_end(char *to, uint64_t position)
     return put(put_number(put(to, ",\"position\":"), position), "}\n");
 }
 
-/* Return the length of the character of UTF-8 that begins a text, or 0 if none does: RFC 3629, section 4. */
-static size_t character(const uint8_t *text, size_t length)
-{
-    uint8_t first = text[0], least = 0x80, most = 0xBF;
-    size_t size;
-
-    if (first < 0x80)
-        return 1;
-    if (first < 0xC2 || first > 0xF4)
-        return 0;
-    size = first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4;
-    if (first == 0xE0)
-        least = 0xA0;
-    else if (first == 0xED)
-        most = 0x9F;
-    else if (first == 0xF0)
-        least = 0x90;
-    else if (first == 0xF4)
-        most = 0x8F;
-    if (length < size || text[1] < least || text[1] > most)
-        return 0;
-    for (size_t at = 2; at < size; at++)
-        if (text[at] < 0x80 || text[at] > 0xBF)
-            return 0;
-    return size;
-}
-
 static bool is_utf8(const uint8_t *text, size_t length)
 {
     for (size_t at = 0, size; at < length; at += size)
-        if (!(size = character(text + at, length - at)))
+        if (!(size = ls_utf8(text + at, length - at)))
             return false;
     return true;
 }
@@ -103,7 +77,7 @@ static char *put_name(char *to, const uint8_t *name, size_t length)
         return put(ls_base64(put(to, "\"name_raw\":\""), name, length), "\",");
     to = put(to, "\"name\":\"");
     for (size_t at = 0, size; at < length; at += size) {
-        size = character(name + at, length - at);
+        size = ls_utf8(name + at, length - at);
         to = put_character(to, name + at, size);
     }
     return put(to, "\",");

@@ -117,3 +117,11 @@ def test_stopping_early_closes_the_file() -> None:
     next(chunks)
     chunks.close()  # type: ignore[attr-defined]
     assert files.opened[0].closed
+
+
+@pytest.mark.parametrize("name", [b"a\0b", b"x" * 300, b"y/" * 3000 + b"z"])
+def test_a_name_that_no_file_can_have_is_an_error_that_names_it(name: bytes, tmp_path: Path) -> None:
+    files = TreeFiles(tmp_path)
+    with pytest.raises(IntegrityError, match="is not what was registered"):
+        list(assemble([FileEntry(name, 5, 1)], files))
+    files.close()

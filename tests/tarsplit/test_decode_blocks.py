@@ -21,9 +21,11 @@ from layerstore_core.tarsplit.codec import (
     Piece,
     Segment,
     decode_blocks,
+    decode_entries,
     decode_lines,
     encode_file,
     encode_segment,
+    size_of,
 )
 
 NAMES = st.one_of(
@@ -160,3 +162,23 @@ def test_blocks_have_whole_lines_and_keep_a_file_entry_with_its_segment(
     for block, following in pairwise(blocks):
         assert block.endswith(b"\n")
         assert not (block.splitlines()[-1].startswith(b'{"type":2,"payload":"') and following.startswith(b'{"type":1'))
+
+
+@given(st.lists(st.one_of(segments, files), max_size=20))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.usefixtures("by")
+def test_entries_of_blocks_are_those_of_lines(lines: list[bytes]) -> None:
+    block = b"".join(lines)
+    entries = [entry for entry in decode_lines(lines) if entry != FileEntry(b"")]
+    assert [entry for entry in decode_entries([block]) if entry != Segment(b"")] == [
+        entry for entry in entries if entry != Segment(b"")
+    ]
+    assert sum(map(size_of, decode_blocks([block]))) == sum(
+        len(entry.data) if isinstance(entry, Segment) else entry.size for entry in entries
+    )
+
+
+def test_an_empty_segment_is_an_entry() -> None:
+    """Docker's writer ends with one."""
+    lines = [encode_segment(b"a", 0), encode_file(b"b", 0, 0, 1), encode_segment(b"", 2)]
+    assert list(decode_entries([b"".join(lines)])) == list(decode_lines(lines))

@@ -28,7 +28,7 @@ from layerstore_core.store.nodes import ParentLayer
 from layerstore_core.streams.source import LayerSource
 from layerstore_core.tar.layer_stream import LayerStream
 from layerstore_core.tar.scanner import TarScanner
-from layerstore_core.tarsplit.codec import LineReader, LineWriter, decode_lines
+from layerstore_core.tarsplit.codec import LineReader, LineWriter, decode_entries
 from layerstore_core.tarsplit.record import Recorder
 from layerstore_core.tarsplit.record_lane import RecorderLane
 from layerstore_core.tarsplit.verify_payloads import verify_payloads
@@ -226,7 +226,7 @@ class Registration:
                 LineReader(open(provisional, "rb", opener=inside.opener)) as lines,
             ):
                 os.fchmod(out.fileno(), FILE_MODE)
-                inlined = verify_payloads(decode_lines(lines), files, source.replay(), LineWriter(out))
+                inlined = verify_payloads(decode_entries(lines.blocks()), files, source.replay(), LineWriter(out))
         finally:
             files.close()
         inside.rename(verified, provisional)

@@ -28,7 +28,6 @@ from layerstore_core.tar.header import (
     parse_string,
 )
 from layerstore_core.tar.pax import apply_records, parse_decimal, parse_records
-from layerstore_core.tar.plain_entries import PlainEntry, read_plain_entries
 from layerstore_core.tar.run import Run, entry_of
 
 #: Longest extended header or long name that is accepted, in bytes: Go's `archive/tar` has the same limit.
@@ -199,19 +198,6 @@ class TarScanner:
         self._entries += len(found)
         self._entry_name = entry_of(found, len(found) - 1).name
         return found
-
-    def plain_entries(self) -> list[PlainEntry]:
-        """Return the plain entries that come next and are completely in the buffer; empty if `next_entry` is needed.
-
-        The payload of the current entry must have been read before.
-        """
-        entries, self._position, self._padding = read_plain_entries(
-            self._buffer, self._position, self._padding, self._buffer_offset
-        )
-        if entries:
-            self._entry_name = entries[-1][1]
-            self._entries += len(entries)
-        return entries
 
     def whole_payload(self) -> memoryview | None:
         """Read the payload of the current entry in one piece; return `None`, and read nothing, if that is not possible.

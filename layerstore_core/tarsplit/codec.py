@@ -9,12 +9,9 @@ from __future__ import annotations
 import json
 import re
 from binascii import Error as Base64Error
-from binascii import a2b_base64
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import count
 from typing import Any, BinaryIO, Final, NamedTuple, Self
-
-from pybase64 import b64encode
 
 from layerstore_core.base.kernels import engine
 from layerstore_core.errors import IntegrityError
@@ -29,14 +26,6 @@ _READ_SIZE: Final = 1 << 18
 _COMPRESSION_LEVEL: Final = 1  # of isal: the result is a tenth larger than with zlib's 6, but is made many times faster
 _COMPRESS_AT: Final = 1 << 17
 
-#: Bytes that a name contains unchanged: ASCII that JSON, as Go writes it, does not escape.
-_PLAIN: Final = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'"\\<>&')
-_ENTRY_LINES: Final = (
-    b'{"type":2,"payload":"%b","position":%d}\n{"type":1,"name":"%b","size":%d,"payload":"%b","position":%d}\n'
-)
-_EMPTY_ENTRY_LINES: Final = (
-    b'{"type":2,"payload":"%b","position":%d}\n{"type":1,"name":"%b","payload":null,"position":%d}\n'
-)
 _SEGMENT_START: Final = b'{"type":2,"payload":"'
 _NEEDS_ESCAPE: Final = re.compile('[\\x00-\\x1f"\\\\<>&\u2028\u2029]')
 _SHORT_ESCAPES: Final = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
@@ -63,7 +52,7 @@ Piece = tuple[bytes, bytes, int, int]
 
 def encode_segment(data: bytes | memoryview, position: int) -> bytes:
     """Return the line for a segment, newline included."""
-    return b'{"type":2,"payload":"%b","position":%d}\n' % (b64encode(data), position)
+    return b'{"type":2,"payload":"%b","position":%d}\n' % (_base64(data), position)
 
 
 def encode_file(name: bytes, size: int, crc: int, position: int) -> bytes:
@@ -77,7 +66,7 @@ def encode_file(name: bytes, size: int, crc: int, position: int) -> bytes:
     """
     if not size:
         return b'{"type":1,%b"payload":null,"position":%d}\n' % (_name_field(name), position)
-    checksum = b64encode(crc.to_bytes(8, "big"))
+    checksum = _base64(crc.to_bytes(8, "big"))
     return b'{"type":1,%b"size":%d,"payload":"%b","position":%d}\n' % (_name_field(name), size, checksum, position)
 
 
@@ -91,16 +80,7 @@ def encode_entry(segment: bytes, name: bytes, size: int, crc: int, position: int
         crc: CRC-64/GO-ISO of the payload; not written for size 0.
         position: the segment's position.
     """
-    if not name or name.translate(None, _PLAIN):
-        return encode_segment(segment, position) + encode_file(name, size, crc, position + 1)
-    return _usual_entry(segment, name, size, crc, position)
-
-
-def _usual_entry(segment: bytes, name: bytes, size: int, crc: int, position: int) -> bytes:
-    """Do what `encode_entry` does, for a name that JSON need not escape."""
-    if not size:
-        return _EMPTY_ENTRY_LINES % (b64encode(segment), position, name, position + 1)
-    return _ENTRY_LINES % (b64encode(segment), position, name, size, b64encode(crc.to_bytes(8, "big")), position + 1)
+    return encode_segment(segment, position) + encode_file(name, size, crc, position + 1)
 
 
 def _name_field(name: bytes) -> bytes:
@@ -108,7 +88,11 @@ def _name_field(name: bytes) -> bytes:
     try:
         return b'"name":"%b",' % _escape(name.decode()).encode() if name else b""
     except UnicodeDecodeError:
-        return b'"name_raw":"%b",' % b64encode(name)
+        return b'"name_raw":"%b",' % _base64(name)
+
+
+def _base64(data: bytes | memoryview) -> bytes:
+    return b2a_base64(data, newline=False)
 
 
 def _escape(text: str) -> str:
@@ -264,15 +248,6 @@ class LineWriter:
         assert kernels is not None
         self._append(kernels.lines(run, self._position), 2 * len(run))
 
-    def entries(self, entries: Sequence[tuple[bytes, bytes, int, int]]) -> None:
-        """Write several segments, each with its file entry: segment, name, size and checksum."""
-        if b"".join([one[1] for one in entries]).translate(None, _PLAIN):
-            for one in entries:
-                self.entry(*one)
-            return
-        lines = [_usual_entry(*one, position) for position, one in zip(count(self._position, 2), entries, strict=False)]
-        self._append(b"".join(lines), 2 * len(lines))
-
     def finish(self) -> None:
         """Write everything that is still buffered. Nothing may be written after this."""
         self._compress()
@@ -286,7 +261,8 @@ class LineWriter:
             self._compress()
 
     def _compress(self) -> None:
-        self._file.write(self._compressor.compress(b"".join(self._lines)))
+        lines = self._lines[0] if len(self._lines) == 1 else b"".join(self._lines)
+        self._file.write(self._compressor.compress(lines))
         self._lines.clear()
         self._pending = 0
 

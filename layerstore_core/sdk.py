@@ -16,7 +16,7 @@ used, so `import layerstore_core.sdk` costs next to nothing.
 | comparing two files | `same_status`, `same_content`, `is_new_root` |
 | sparse files | `may_have_holes`, `copy_extents` |
 | sizes of changes | `changed_size`, `changed_usage` |
-| diffs by what the file system knows, and by its own whiteouts | `TouchedPaths`, `WhiteoutStyle` |
+| diffs by what the file system knows, and by its own whiteouts | `TouchedPaths`, `compare_upper`, `WhiteoutStyle` |
 | sizes in options, and the words for what was being done when a system call failed | `parse_size`, `while_doing` |
 | the hook `check_tree`: comparing two whole trees | `check_tree`, `UnpackRights` |
 | comparing single files with a tar | `FileChecker`, `ParentDirectory` |
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from layerstore_core.base.units import parse_size
     from layerstore_core.diff.change import TouchedPaths
     from layerstore_core.diff.size import changed_size, changed_usage
+    from layerstore_core.diff.upper import compare_upper
     from layerstore_core.driver.bound import BoundDriver
     from layerstore_core.driver.directory import DirectoryDriver
     from layerstore_core.driver.standalone import open_driver
@@ -89,6 +90,7 @@ _HOMES = {
     "changed_size": "diff.size",
     "changed_usage": "diff.size",
     "check_tree": "verify.check_tree",
+    "compare_upper": "diff.upper",
     "copy_extents": "tree.extents",
     "inside": "base",
     "is_new_root": "tree.equal",
@@ -129,6 +131,7 @@ __all__ = [
     "changed_size",
     "changed_usage",
     "check_tree",
+    "compare_upper",
     "copy_extents",
     "inside",
     "is_new_root",

@@ -5,6 +5,7 @@
 #include "../src/compare.h"
 #include "../src/copy.h"
 #include "../src/pack.h"
+#include "../src/upper.h"
 
 #include <fcntl.h>
 #include <ftw.h>
@@ -153,6 +154,23 @@ static void check_pack(int directory)
     ls_walk_end(&walk);
 }
 
+/* Compare a directory as an upper layer with two others as lower ones: one note for each name. */
+static void check_upper(int upper, int lower)
+{
+    const int lowers[] = {lower, upper};
+    struct ls_walk walk;
+
+    if (!ls_walk_begin(&walk, UINT64_MAX, NULL))
+        abort();
+    ls_compare_upper(&walk, upper, lowers, 1);
+    if (walk.error || count_notes(&walk, "ACo") != UINT64_MAX - walk.budget)
+        abort();
+    ls_compare_upper(&walk, upper, lowers, 2);
+    if (walk.error)
+        abort();
+    ls_walk_end(&walk);
+}
+
 static int remove_one(const char *path, const struct stat *status, int type, struct FTW *place)
 {
     (void)status;
@@ -179,6 +197,7 @@ int ls_fuzz_trees(const uint8_t *data, size_t size)
     make_tree(source, data + 1, size - 1);
     make_tree(other, data + size / 3, size - size / 3);
     check_others(source, other);
+    check_upper(source, other);
     check_pack(source);
     check(source, target, data[0] % 2 ? UINT64_MAX : data[0] / 8u + 1);
     close(other);

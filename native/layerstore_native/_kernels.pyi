@@ -24,6 +24,17 @@ def compare_directory(upper: int, lower: int, names: int, stop: ReadableBuffer, 
         OSError: a directory cannot be read; the error names it, relative to the first.
     """
 
+def compare_upper(upper: int, stack: tuple[bytes, ...], /) -> tuple[Notes, int]:
+    """Compare what is in a directory of an overlay's upper layer with the lower directories; see `src/upper.h`.
+
+    Args:
+        upper: a descriptor.
+        stack: the paths of the lower directories, the uppermost first.
+
+    Raises:
+        OSError: a directory cannot be read.
+    """
+
 def copy_directory(
     source: int, target: int, masked: int, uid: int, gid: int, ways: int, names: int, stop: ReadableBuffer, /
 ) -> tuple[tuple[Notes, int], int]:

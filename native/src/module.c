@@ -15,6 +15,7 @@ static int execute(PyObject *module)
         add_pack,
         add_pieces,
         add_scan,
+        add_upper,
     };
 
     for (size_t number = 0; number < sizeof parts / sizeof *parts; number++)

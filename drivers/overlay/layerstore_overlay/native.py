@@ -14,7 +14,16 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from layerstore_core import Change, ChangeKind
-from layerstore_core.sdk import TreeWalk, inside, is_new_root, may_have_holes, read_xattrs, same_content, same_status
+from layerstore_core.sdk import (
+    TreeWalk,
+    compare_upper,
+    inside,
+    is_new_root,
+    may_have_holes,
+    read_xattrs,
+    same_content,
+    same_status,
+)
 from layerstore_overlay.lowers import LowerFile, LowerLayers, OverlayXattrs, Stack, is_whiteout
 
 
@@ -142,38 +151,45 @@ class NativeChanges:
         stack = directory.stack
         hidden = self._lowers.names(stack) if directory.hides and stack else set()
         directories = []
-        with os.scandir(tree.fd) as entries:
-            for entry in entries:
-                name = os.fsencode(entry.name)
-                path = b"/" + tree.join(name)
-                try:
-                    status = entry.stat(follow_symlinks=False)
-                    xattr_names = self._xattr_names(tree, name, status)
-                except FileNotFoundError:
-                    continue
-                lower = self._lowers.look_up(stack, name) if stack else None
-                if is_whiteout(status):
-                    if lower and not directory.hides:
-                        self._found[path] = ChangeKind.DELETE
-                    continue
-                hidden.discard(name)
-                if directory.whole:
-                    self._present.append(path)
-                self._compare(tree, name, status, lower)
-                if stat.S_ISDIR(status.st_mode):
-                    opaque = self._xattrs.opaque in xattr_names and self._xattrs.is_opaque(tree.handle(name))
-                    lower_stack = lower.stack if lower else ()
-                    whole = directory.whole
-                    if opaque and not whole and self._lowers.names(lower_stack):
-                        whole = True
-                        self.opaque.append(path)
-                    directories.append(_Directory(entry.name, lower_stack, directory.hides or opaque, whole))
+        for name in self._names_to_compare(tree, directory):
+            path = b"/" + tree.join(name)
+            try:
+                status = os.stat(name, dir_fd=tree.fd, follow_symlinks=False)
+                xattr_names = self._xattr_names(tree, name, status)
+            except FileNotFoundError:
+                continue
+            lower = self._lowers.look_up(stack, name) if stack else None
+            if is_whiteout(status):
+                if lower and not directory.hides:
+                    self._found[path] = ChangeKind.DELETE
+                continue
+            hidden.discard(name)
+            if directory.whole:
+                self._present.append(path)
+            self._compare(tree, name, status, lower)
+            if stat.S_ISDIR(status.st_mode):
+                opaque = self._xattrs.opaque in xattr_names and self._xattrs.is_opaque(tree.handle(name))
+                lower_stack = lower.stack if lower else ()
+                whole = directory.whole
+                if opaque and not whole and self._lowers.names(lower_stack):
+                    whole = True
+                    self.opaque.append(path)
+                directories.append(_Directory(os.fsdecode(name), lower_stack, directory.hides or opaque, whole))
         for name in hidden:
             path = b"/" + tree.join(name)
             self._found[path] = ChangeKind.DELETE
             if directory.whole:
                 self._hidden.append(path)
         return directories
+
+    def _names_to_compare(self, tree: TreeWalk, directory: _Directory) -> list[bytes]:
+        """Return the names in the walk's directory, without those that the kernel has found to be added or changed."""
+        compared = None if directory.hides or directory.whole else compare_upper(tree.fd, directory.stack)
+        if compared is None:
+            return [os.fsencode(name) for name in os.listdir(tree.fd)]
+        changed, others = compared
+        self._found.update((b"/" + tree.join(name), kind) for name, kind in changed)
+        return others
 
     def _xattr_names(self, tree: TreeWalk, name: bytes, status: os.stat_result) -> list[str]:
         """Return the names of an upper file's attributes.

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from layerstore_core import Layer, LayerStore, LayerStoreError, RWLayer
+from layerstore_core.base.threads import rest
 from tests import tars
 
 TAR = tars.tar(tars.entry(b"f", b"content"))
@@ -57,11 +58,13 @@ def test_a_closed_store_is_collected_without_a_warning(tmp_path: Path, tar: Path
 
 
 def test_a_stream_that_was_not_closed_ends_its_threads(tmp_path: Path, tar: Path) -> None:
+    rest()
     before, threads = set(os.listdir("/proc/self/fd")), threading.active_count()
     with opened(tmp_path / "root") as store:
         store.register(tar).tar_stream().read(1)
     gc.collect()
     assert set(os.listdir("/proc/self/fd")) == before
+    rest()
     assert threading.active_count() == threads
 
 

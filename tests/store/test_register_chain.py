@@ -13,6 +13,7 @@ import pytest
 
 from layerstore_core import InvalidLayer, LayerDoesNotExist, LayerStore, MaxDepthExceeded
 from layerstore_core.base.digests import DiffID
+from layerstore_core.base.threads import rest
 from layerstore_core.maintenance.check import check_store
 from layerstore_core.store.registration.chain import LayerInput
 from tests.conftest import OpenStore
@@ -61,6 +62,7 @@ def test_known_layers_are_not_read(store: LayerStore) -> None:
 @pytest.mark.parametrize("how", ["other digest", "no tar", "cannot be opened"])
 def test_with_one_bad_layer_none_is_registered(store: LayerStore, bad: int, how: str) -> None:
     warm(store)
+    rest()
     before, descriptors, threads = tree(store.root), os.listdir("/proc/self/fd"), threading.active_count()
     tars = [BASE, MIDDLE, TOP]
 
@@ -79,6 +81,7 @@ def test_with_one_bad_layer_none_is_registered(store: LayerStore, bad: int, how:
     assert tree(store.root) == before
     assert store.layers() == {}
     assert len(os.listdir("/proc/self/fd")) == len(descriptors)
+    rest()
     assert threading.active_count() == threads
 
 

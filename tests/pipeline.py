@@ -49,7 +49,7 @@ def unpack_tar(
     source_file = io.BytesIO(layer) if isinstance(layer, bytes) else layer
     with LayerSource(source_file, spool_dir=spool or root.parent, allow_empty=True) as source:
         recorder = Recorder(LineWriter(out), crc64.go_iso)
-        diff = LayerStream(TarScanner(source.read_chunk), recorder)
+        diff = LayerStream(TarScanner(source.read_chunk), recorder, save_payloads=source.save_payloads)
         size = unpack_layer(diff, str(root), **options)
         diff.drain()
         diff_id = source.hexdigest()

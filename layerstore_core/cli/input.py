@@ -34,6 +34,9 @@ class _InterruptibleReader(io.RawIOBase):
         self._fd = file.fileno()
         self.name = file.name
 
+    def fileno(self) -> int:
+        return self._fd
+
     def readable(self) -> bool:
         return True
 

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import io
 import os
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 
-from layerstore_core.base.limits import Limits
+from layerstore_core.base.limits import Limits, compressed_limit
 from layerstore_core.errors import InvalidLayer, while_doing
 from layerstore_core.streams.compression import CHUNK, MAGIC_SIZE, decompress, detect
 from layerstore_core.streams.hasher import Hasher
 from layerstore_core.streams.prefetch import DecompressAhead, ReadAhead
+from layerstore_core.streams.saved import SavedPayloads
 
 #: A pipe's bytes are kept in memory up to this size, in bytes, and beyond it in a temporary file without a name.
 _SPOOL_IN_MEMORY: Final = 8 << 20
 #: How many bytes are read at a time. The chunks are large because an entry whose bytes are in two chunks costs more
 #: work.
 _READ_SIZE: Final = 4 << 20
+#: A pipe's compressed bytes are so much more than its content, in bytes, at most: those that are decompressed ahead,
+#: and what the format adds, such as a table of contents.
+_AHEAD: Final = 64 << 20
+#: A pipe is made so large, in bytes: the most that the kernel lets an ordinary user have. Reads are large then.
+_PIPE_SIZE: Final = 1 << 20
 #: A file is read ahead in a thread only if it is larger than this, in bytes.
 _LARGE: Final = 16 << 20
 
@@ -30,7 +38,8 @@ _LARGE: Final = 16 << 20
 class LayerSource:
     """The uncompressed bytes of one layer. They are read once, and parts of them, rarely, a second time.
 
-    A file that cannot seek is spooled while it is read: otherwise a part could not be read again.
+    A file that cannot seek is spooled while it is read: otherwise a part could not be read again. It is not spooled if
+    its reader saves what would be needed (`save_payloads`).
 
     Args:
         layer: a path, or a binary file object, which is read from its current position.
@@ -63,18 +72,22 @@ class LayerSource:
         self._limits = limits
         self._allow_empty = allow_empty
         self._input_read = 0
+        self._read_size = _READ_SIZE
         self._size = 0
         self._implied = 0
         self._spool: BinaryIO | None = None
+        self._spool_dir = spool_dir
+        self._saved: SavedPayloads | None = None
         self._start = 0
         self._hasher = Hasher()
         self._read_ahead: ReadAhead | None = None
         self._ahead: DecompressAhead | None = None
         try:
-            if _can_seek(self._file):
+            self._can_seek = _can_seek(self._file)
+            if self._can_seek:
                 self._start = self._file.tell()
-            else:
-                self._spool = tempfile.SpooledTemporaryFile(_SPOOL_IN_MEMORY, dir=str(spool_dir))  # type: ignore[assignment]  # noqa: SIM115
+            elif _enlarge(self._file):
+                self._read_size = _PIPE_SIZE
             first = b""
             while len(first) < MAGIC_SIZE and (more := self._read_input()):
                 first += more
@@ -83,7 +96,7 @@ class LayerSource:
         except BaseException:
             self.close()
             raise
-        self._first: bytes | None = first
+        self._first: bytes | None = first  # it is not spooled before it is known whether there is a spool
         self.compression = detect(first)
         self._ahead = DecompressAhead(self._next_input, self.compression) if self.compression else None
         self._read_plain = self._ahead.read_chunk if self._ahead else self._next_input
@@ -124,11 +137,25 @@ class LayerSource:
         """Return the sha256 of the uncompressed bytes, in hex. Nothing may be read after this."""
         return self._hasher.finish()
 
-    def replay(self) -> Replay:
+    def save_payloads(self) -> SavedPayloads | None:
+        """Return where the reader has to save payloads that are needed again, so that nothing is spooled.
+
+        Returns:
+            `None` if that is not necessary, because the file can be read again, or its spool has begun.
+        """
+        if self._can_seek or self._first is None:
+            return None
+        if self._saved is None:
+            self._saved = SavedPayloads(self._spool_dir, self._limits, self.name)
+        return self._saved
+
+    def replay(self) -> Replay | SavedPayloads:
         """Start a second reading, for parts of the layer that are needed again.
 
         This source must not be read any more after this call.
         """
+        if self._saved is not None:
+            return self._saved
         file = self._spool or self._file
         file.seek(0 if self._spool else self._start)
         return Replay(file, self.compression)
@@ -140,8 +167,9 @@ class LayerSource:
         if self._ahead is not None:
             self._ahead.stop()
         self._hasher.stop()
-        if self._spool is not None:
-            self._spool.close()
+        for kept in (self._spool, self._saved):
+            if kept is not None:
+                kept.close()
         if self._owns_file:
             self._file.close()
 
@@ -160,37 +188,44 @@ class LayerSource:
     def _next_input(self) -> bytes:
         if self._first is not None:
             first, self._first = self._first, None
+            if not (self._can_seek or self._saved):
+                self._spool = tempfile.SpooledTemporaryFile(_SPOOL_IN_MEMORY, dir=str(self._spool_dir))  # type: ignore[assignment]  # noqa: SIM115
+                self._write_spool(first)
             if first:
                 return first
         return self._read_input()
 
     def _read_input(self) -> bytes:
         with while_doing(f"reading {self.name}"):
-            chunk = self._read_ahead.read_chunk() if self._read_ahead else self._file.read(_READ_SIZE)
+            chunk = self._read_ahead.read_chunk() if self._read_ahead else self._file.read(self._read_size)
             if chunk is None:
                 raise BlockingIOError(
                     errno.EAGAIN, "the file is in non-blocking mode; a layer can only be read in blocking mode"
                 )
-        if self._spool is not None:
-            self._check_spool(self._input_read + len(chunk))
-            with while_doing(f"spooling {self.name}"):
-                self._spool.write(chunk)
         self._input_read += len(chunk)
+        self._check_input()
+        self._write_spool(chunk)
         if self._progress is not None:
             self._progress(self._input_read)
         return chunk
 
-    def _check_spool(self, size: int) -> None:
-        """Refuse a spool of this size if it is beyond the limits: an endless stream must not fill the disk.
-
-        Such a stream may have no uncompressed bytes at all, so `_check_size` does not suffice.
-        """
-        if self._limits is None:
+    def _check_input(self) -> None:
+        """Refuse an endless stream, which may have no uncompressed bytes at all: then `_check_size` does not help."""
+        if self._can_seek:
             return
-        if size > self._limits.spool.bytes:
+        if self._limits and (limit := self._limits.layer) and self._input_read > limit.compressed + _READ_SIZE:
+            raise InvalidLayer(f"it is larger than {limit}")
+        if self._input_read > compressed_limit(self._size) + _AHEAD:
+            raise InvalidLayer("its compressed bytes have next to no content")
+
+    def _write_spool(self, chunk: bytes) -> None:
+        """Write what was read into the spool, if there is one; an endless stream must not fill the disk."""
+        if self._spool is None:
+            return
+        if self._limits is not None and self._input_read > self._limits.spool.bytes:
             raise InvalidLayer(f"it has more bytes than {self._limits.spool}; register it from a file")
-        if self._limits.layer and size > self._limits.layer.compressed + _READ_SIZE:
-            raise InvalidLayer(f"it is larger than {self._limits.layer}")
+        with while_doing(f"spooling {self.name}"):
+            self._spool.write(chunk)
 
 
 class Replay:
@@ -237,6 +272,10 @@ class Replay:
             length -= len(chunk)
             yield chunk
 
+    def payload(self, offset: int, size: int, crc: int) -> Iterator[bytes]:
+        """Read a payload; see `range`."""
+        return self.range(offset, size)
+
     def _more(self) -> bytes:
         chunk = self._read_chunk()
         if not chunk:
@@ -249,6 +288,19 @@ def _can_seek(file: BinaryIO) -> bool:
         return file.seekable()
     except (AttributeError, OSError):
         return False
+
+
+def _enlarge(file: BinaryIO) -> bool:
+    """Let a pipe hold more, so that it is read in large pieces; return whether it is a pipe."""
+    try:
+        number = file.fileno()
+        is_pipe = stat.S_ISFIFO(os.fstat(number).st_mode)
+    except (AttributeError, OSError, ValueError):  # no file of the system
+        return False
+    if is_pipe and fcntl.fcntl(number, fcntl.F_GETPIPE_SZ) < _PIPE_SIZE:
+        with suppress(OSError):  # the user has too many large ones
+            fcntl.fcntl(number, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+    return is_pipe
 
 
 def _may_be_read_ahead(file: BinaryIO) -> bool:

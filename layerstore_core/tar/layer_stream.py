@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO, Final, Protocol
 
 from layerstore_core.base.nameset import seen_names
+from layerstore_core.streams.saved import SavedPayloads
 from layerstore_core.tar.entry import TarEntry
 from layerstore_core.tar.run import Run
 from layerstore_core.tar.scanner import TarScanner
@@ -60,6 +61,7 @@ class LayerStream(io.RawIOBase):
         await_parents: called by the method of this name.
         count_implied: called with a number of bytes: the size of the entries that the tar would have in addition if it
             had one for each directory that its names imply. It raises an exception if the layer is too large then.
+        save_payloads: called by the method of this name.
     """
 
     def __init__(
@@ -69,10 +71,12 @@ class LayerStream(io.RawIOBase):
         await_parents: Callable[[], None] | None = None,
         *,
         count_implied: Callable[[int], None] = lambda _: None,
+        save_payloads: Callable[[], SavedPayloads | None] = lambda: None,
     ) -> None:
         super().__init__()
         self.count_implied = count_implied
         self._await_parents = await_parents
+        self._save_payloads = save_payloads
         self._scanner = scanner
         self._listener = listener
         self._current: TarEntry | None = None
@@ -110,6 +114,16 @@ class LayerStream(io.RawIOBase):
         """
         if self._await_parents is not None:
             self._await_parents()
+
+    def save_payloads(self) -> SavedPayloads | None:
+        """Return where the unpacker saves contents of this layer's files before it removes them.
+
+        Who calls this has to do so, and to call it before anything is read: then a pipe is not spooled.
+
+        Returns:
+            `None` if that is not necessary.
+        """
+        return self._save_payloads()
 
     @property
     def read_raw(self) -> bool:

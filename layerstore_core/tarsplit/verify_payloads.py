@@ -19,10 +19,10 @@ _CHUNK: Final = 1 << 20
 
 
 class TarBytes(Protocol):
-    """Second reading of the tar, forwards."""
+    """Second reading of the tar's payloads, forwards."""
 
-    def range(self, offset: int, length: int) -> Iterator[bytes]:
-        """Yield the bytes at `offset`, in chunks. Offsets ascend from call to call."""
+    def payload(self, offset: int, size: int, crc: int) -> Iterator[bytes] | None:
+        """Return a payload, in chunks; `None` if its file is known to have it. Offsets ascend from call to call."""
 
 
 def verify_payloads(entries: Iterable[Segment | FileEntry], files: FileGetter, tar: TarBytes, lines: LineWriter) -> int:
@@ -52,17 +52,20 @@ def verify_payloads(entries: Iterable[Segment | FileEntry], files: FileGetter, t
             if _file_has_payload(files, entry, tar, offset):
                 lines.file(entry.name, entry.size, entry.crc)
             else:
-                _inline(entry, tar.range(offset, entry.size), lines)
+                _inline(entry, tar.payload(offset, entry.size, entry.crc), lines)
                 inlined += 1
             offset += entry.size
     lines.finish()
     return inlined
 
 
-def _inline(entry: FileEntry, chunks: Iterator[bytes], lines: LineWriter) -> None:
+def _inline(entry: FileEntry, chunks: Iterator[bytes] | None, lines: LineWriter) -> None:
     """Write a payload into the lines themselves."""
     from fastcrc import crc64
 
+    if chunks is None:
+        name = entry.name.decode("utf-8", "backslashreplace")
+        raise OSError(f"the file {name!r} was changed while the layer was unpacked; register it from a file")
     crc = None
     for chunk in chunks:
         crc = crc64.go_iso(chunk, crc)
@@ -86,7 +89,8 @@ def _file_has_payload(files: FileGetter, entry: FileEntry, tar: TarBytes, offset
             if left or file.read(1) or crc != entry.crc:
                 return False
         with files.open(entry.name) as file:
-            same = all(file.read(len(chunk)) == chunk for chunk in tar.range(offset, entry.size))
+            payload = tar.payload(offset, entry.size, entry.crc)
+            same = payload is None or all(file.read(len(chunk)) == chunk for chunk in payload)
     except OSError:
         return False
     if not same:

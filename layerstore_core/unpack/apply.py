@@ -141,6 +141,8 @@ class Applier:
         real = join(directory, base)
         if real != name:
             self._touched.add(real)
+            if entry.type is EntryType.FILE:
+                self.replacer.made_elsewhere(directory, base)
 
     def _make(self, entry: TarEntry, content: Iterator[memoryview], directory: Directory, base: bytes) -> None:
         """Make what an entry describes, in a pinned directory.

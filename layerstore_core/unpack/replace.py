@@ -8,6 +8,7 @@ import stat
 from layerstore_core.tar.layer_stream import LayerStream
 from layerstore_core.tree.remove import remove_tree
 from layerstore_core.tree.root import Directory, Root
+from layerstore_core.unpack.saving import FileSaver
 
 
 class Replacer:
@@ -29,6 +30,8 @@ class Replacer:
         self._touched = diff.touched
         self.freed = 0
         self.foreign: set[int] = set()
+        saved = diff.save_payloads()
+        self._saver = None if saved is None else FileSaver(tree, saved, diff.touched, self.foreign)
 
     def clear(self, directory: Directory, base: bytes, *, is_parents: bool = False) -> None:
         """Remove the file or directory of a name.
@@ -47,6 +50,8 @@ class Replacer:
         if not is_parents and any(path + end in self._touched for end in (b"", b"/", b"\0")):
             # It may be a file of this layer, or a link that leads to one.
             self._diff.displaced = True
+            if self._saver is not None:
+                self._saver.save(directory, base, status)
             self.freed += self.size_of(status, path)
         if is_directory:
             self._tree.forget(path)
@@ -55,6 +60,11 @@ class Replacer:
             if status.st_nlink == 1:
                 self.foreign.discard(status.st_ino)  # another file may get the inode number
             os.unlink(base, dir_fd=directory.fd)
+
+    def made_elsewhere(self, directory: Directory, base: bytes) -> None:
+        """Note that a file was made, and a link on its path was followed: it may not be found under its name."""
+        if self._saver is not None:
+            self._saver.save_file(directory, base, os.stat(base, dir_fd=directory.fd, follow_symlinks=False))
 
     def size_of(self, status: os.stat_result, path: bytes) -> int:
         """Return the bytes of this layer's own files that are removed with their last names."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import hashlib
 import io
@@ -240,3 +241,49 @@ def test_the_source_of_a_large_file_can_be_closed_before_its_end(tmp_path: Path)
         source.read_chunk()
     rest()
     assert "layerstore-pool" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_a_pipe_is_not_spooled_if_its_reader_saves_payloads(tmp_path: Path) -> None:
+    data = os.urandom(1 << 20) * 10
+    bounds = limits(None, 1 << 20)
+    absent = tmp_path / "absent"
+    for form in ("plain", "gzip"):
+        packed = FORMS[form](data)
+        with pipe_with(packed) as pipe, LayerSource(pipe, spool_dir=tmp_path, limits=bounds) as source:
+            saved = source.save_payloads()
+            assert saved is not None
+            assert source.save_payloads() is saved
+            assert read_all(source) == data
+            assert source._spool is None
+            assert source.hexdigest() == hashlib.sha256(data).hexdigest()
+            assert source.replay() is saved
+    with pipe_with(data) as pipe, LayerSource(pipe, spool_dir=absent.parent) as source:
+        source.read_chunk()
+        assert source.save_payloads() is None, "its spool has begun"
+        while source.read_chunk():
+            pass
+        assert b"".join(source.replay().range(0, 100)) == data[:100]
+    with LayerSource(io.BytesIO(data), spool_dir=absent) as source:
+        assert source.save_payloads() is None
+
+
+def test_an_endless_pipe_without_content_is_refused_without_any_limit(tmp_path: Path) -> None:
+    class Endless(io.RawIOBase):
+        def read(self, size: int = -1, /) -> bytes:
+            return gzip.compress(b"") * 50_000
+
+    with LayerSource(cast("BinaryIO", Endless()), spool_dir=tmp_path) as source:
+        assert source.save_payloads() is not None
+        with pytest.raises(InvalidLayer, match="next to no content"):
+            read_all(source)
+
+
+def test_a_pipe_is_enlarged_and_read_in_large_pieces(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    with open(reading, "rb", buffering=0) as file, open(writing, "wb", buffering=0) as out:
+        out.write(b"x" * 100)
+        with LayerSource(file, spool_dir=tmp_path) as source:
+            assert fcntl.fcntl(reading, fcntl.F_GETPIPE_SZ) == 1 << 20
+            assert source.read_chunk() == b"x" * 100
+            out.write(b"y" * (1 << 20))
+            assert source.read_chunk() == b"y" * (1 << 20)

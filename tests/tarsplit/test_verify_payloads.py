@@ -39,11 +39,21 @@ class Tar:
         self.data = data
         self.end = 0
 
-    def range(self, offset: int, length: int) -> Iterator[bytes]:
+    def payload(self, offset: int, size: int, crc: int) -> Iterator[bytes] | None:
         assert offset >= self.end
-        self.end = offset + length
-        for start in range(offset, offset + length, 777):
-            yield self.data[start : min(start + 777, offset + length)]
+        self.end = offset + size
+        return (self.data[start : min(start + 777, self.end)] for start in range(offset, self.end, 777))
+
+
+class Saved:
+    """The payloads that were saved, as of a pipe."""
+
+    def __init__(self, *payloads: bytes) -> None:
+        self.payloads = {(len(one), crc64.go_iso(one)): one for one in payloads}
+
+    def payload(self, offset: int, size: int, crc: int) -> Iterator[bytes] | None:
+        found = self.payloads.get((size, crc))
+        return None if found is None else iter((found[:100], found[100:]))
 
 
 class Files:
@@ -57,7 +67,7 @@ class Files:
         return io.BytesIO(found)
 
 
-def verified(files: Files, tar: Tar | None = None) -> tuple[int, list[Segment | FileEntry]]:
+def verified(files: Files, tar: Tar | Saved | None = None) -> tuple[int, list[Segment | FileEntry]]:
     out = io.BytesIO()
     inlined = verify_payloads(ENTRIES, files, tar or Tar(), LineWriter(out))
     out.seek(0)
@@ -105,3 +115,23 @@ def test_different_contents_with_the_same_checksum_are_refused() -> None:
     with pytest.raises(InvalidLayer, match="same CRC-64") as caught:
         verified(Files(a=FIRST, b=SECOND), Tar(TAR.replace(SECOND, b"SECOND")))
     assert (caught.value.entry, caught.value.offset) == (b"b", TAR.index(SECOND))
+
+
+def test_payloads_that_were_saved_become_inline_and_the_others_are_in_their_files() -> None:
+    files = Files(a=SECOND, b=SECOND)
+    inlined, entries = verified(files, Saved(FIRST))
+    assert inlined == 1
+    assert b"".join(assemble(entries, files)) == TAR
+    assert verified(Files(a=FIRST, b=SECOND), Saved(SECOND)) == (0, ENTRIES)
+
+
+def test_a_saved_payload_with_the_checksum_of_another_file_is_refused() -> None:
+    saved = Saved()
+    saved.payloads[len(SECOND), int(crc64.go_iso(SECOND))] = b"SECOND"
+    with pytest.raises(InvalidLayer, match="same CRC-64"):
+        verified(Files(a=FIRST, b=SECOND), saved)
+
+
+def test_a_payload_that_nobody_has_raises_oserror() -> None:
+    with pytest.raises(OSError, match="the file 'a' was changed while the layer was unpacked; register it from a file"):
+        verified(Files(b=SECOND), Saved())

@@ -196,7 +196,11 @@ class Registration:
                 recorder = Recorder(LineWriter(file), crc64.go_iso)
                 listener = recorder if engine().kernels is None else RecorderLane(recorder, lane)
                 diff = LayerStream(
-                    TarScanner(source.read_chunk), listener, await_parents, count_implied=source.count_implied
+                    TarScanner(source.read_chunk),
+                    listener,
+                    await_parents,
+                    count_implied=source.count_implied,
+                    save_payloads=source.save_payloads,
                 )
                 applied = self._drive(diff, source, progress)
             # A driver that read bytes may have done anything with them: ask its files.
@@ -261,6 +265,7 @@ def apply_to(
         The size of what the tar added, in bytes.
     """
     with open_source(context, stream, allow_empty=allow_empty) as source:
+        source.save_payloads()  # nothing is read again, so nothing is spooled
         diff = LayerStream(TarScanner(source.read_chunk), count_implied=source.count_implied)
         size = context.driver.apply_diff(*ids, diff)
         diff.drain()

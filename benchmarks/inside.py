@@ -27,7 +27,7 @@ _CHUNK: Final = 1 << 20
 
 
 def _processor() -> float:
-    """Return the seconds of this process, and of the child processes that it has waited for, such as workers."""
+    """Return the seconds of this process, and of the child processes that it has waited for."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(one.ru_utime + one.ru_stime for one in used)
 

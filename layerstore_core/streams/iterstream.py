@@ -84,7 +84,7 @@ class IterStream(io.RawIOBase):
             raise ValueError("read of a closed stream")
         while not self._left:
             if os.getpid() != self._process:
-                # Its threads do not exist in the child, and its worker processes belong to the parent.
+                # Its threads do not exist in the child.
                 raise LayerStoreError(
                     f"the stream belongs to process {self._process}, which was forked: open the store and the stream "
                     "again in the child"

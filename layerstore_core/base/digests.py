@@ -7,14 +7,12 @@ parents, so that equal chains are stored once. The rule is in the OCI image spec
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable
 from typing import ClassVar, Self
 
-from layerstore_core.base.hashes import sha256_hex
-from layerstore_core.base.patterns import pattern
-
-_DIGEST = pattern(r"sha256:[0-9a-f]{64}", re.ASCII)
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 
 
 class _Digest(str):
@@ -45,8 +43,8 @@ class _Digest(str):
     @classmethod
     def of(cls, data: bytes) -> Self:
         """Return the sha256 of `data`."""
-        # A digest that was made here has the right form, so it is not checked.
-        return super().__new__(cls, f"sha256:{sha256_hex(data)}")
+        # A digest by hashlib has the right form, so it is not checked.
+        return super().__new__(cls, f"sha256:{hashlib.sha256(data).hexdigest()}")
 
     @property
     def hex(self) -> str:

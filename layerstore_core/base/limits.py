@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final, Protocol, Self
-
-from layerstore_core.base.structs import struct
 
 #: How much larger a compressed layer may be than its tar: a 64th of it, since data that cannot be compressed grows by
 #: less, and some bytes more.
@@ -13,7 +12,7 @@ _GROWTH_DIVISOR: Final = 64
 _MIN_GROWTH: Final = 64 << 10
 
 
-@struct(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Limit:
     """The largest size of some input.
 
@@ -54,7 +53,7 @@ class LimitSettings(Protocol):
     def sources(self) -> Mapping[str, str]: ...
 
 
-@struct(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Limits:
     """The limits of one store.
 

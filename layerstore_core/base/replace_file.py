@@ -10,9 +10,8 @@ from contextlib import contextmanager
 from typing import Final, Self
 
 from layerstore_core.base.descriptors import Descriptor
-from layerstore_core.base.patterns import pattern
 
-_OWN: Final = pattern(r"(?:/dev/fd|/proc/(?:self|thread-self|([0-9]+))/fd)/([0-9]{1,9})", re.ASCII)
+_OWN: Final = re.compile(r"(?:/dev/fd|/proc/(?:self|thread-self|([0-9]+))/fd)/([0-9]{1,9})", re.ASCII)
 _STANDARD: Final = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 #: Links followed for one name: the kernel's limit.
 _MAX_LINKS: Final = 40

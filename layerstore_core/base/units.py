@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from layerstore_core.base.patterns import pattern
-
-_SIZE: Final = pattern(r"(\d+(?:\.\d+)?) ?([kmgtp]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
-_DURATION: Final = pattern(r"(?:\d{1,9}(?:\.\d{1,9})?(?:w|d|h|m|s))+", re.ASCII)
-_PART: Final = pattern(r"([\d.]+)([wdhms])", re.ASCII)
+_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?) ?([kmgtp]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
+_DURATION: Final = re.compile(r"(?:\d{1,9}(?:\.\d{1,9})?(?:w|d|h|m|s))+", re.ASCII)
+_PART: Final = re.compile(r"([\d.]+)([wdhms])", re.ASCII)
 _SECONDS: Final = {"w": 604_800, "d": 86_400, "h": 3600, "m": 60, "s": 1}
 _POWERS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 

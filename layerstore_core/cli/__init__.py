@@ -1,8 +1,7 @@
 """The command line program `layerstore`.
 
-- `app` has the command tree.
-- `commands` has a module for each command or family of commands; `plain` runs the most usual ones without click.
-- `outcome` turns errors into messages and exit codes.
+- `app` has the command tree, and turns errors into messages and exit codes.
+- `commands` has a module for each command or family of commands.
 - `session` keeps the global options and opens the store.
 - `parameters` checks the words that the user typed; `shellwords` completes them in a shell.
 - `describe` makes the JSON objects; `output` and `progress` write to the terminal.
@@ -34,17 +33,10 @@ def main() -> NoReturn:
 
     try:
         signals.install()
-        from layerstore_core.cli.plain import lines
+        from layerstore_core.cli.app import cli
 
-        code = lines.run(sys.argv[1:])
-        was_plain = code is not None
-        if code is None:
-            from layerstore_core.cli.app import cli
-
-            code = cli.run(sys.argv[1:])
+        code = cli.run(sys.argv[1:])
         signals.uninstall()
-        if was_plain:
-            _end(code)
     except KeyboardInterrupt:
         # Ctrl-C came before the application handled signals, or after it had finished.
         code = 130
@@ -53,27 +45,6 @@ def main() -> NoReturn:
     # Spare the collector's last pass over all objects at exit: it takes 0.04 s of a command that takes 0.3 s.
     gc.freeze()
     sys.exit(code)
-
-
-def _end(code: int) -> None:
-    """End the process with an exit code, if nothing but what a plain command needs is going on in it.
-
-    The interpreter's own end takes apart all that was loaded, for a tenth of the time of a short command.
-    """
-    import atexit
-    import os
-    import threading
-
-    if threading.active_count() > 1 or sys.getprofile() or sys.gettrace():
-        return
-    atexit._run_exitfuncs()  # noqa: SLF001 - what libraries want done at the end; there is no public name
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            if stream is not None:
-                stream.flush()
-        except OSError:
-            return
-    os._exit(code)
 
 
 def _print_version(args: list[str]) -> bool:

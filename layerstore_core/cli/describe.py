@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from layerstore_core.base.times import format_rfc3339
 from layerstore_core.cli import output
 from layerstore_core.errors import LayerStoreError
 
@@ -67,8 +68,6 @@ def rw_documents(store: LayerStore) -> list[dict[str, Any]]:
 
 def snapshot_document(row: SnapshotRow) -> dict[str, Any]:
     """Return a snapshot of an engine: its key, kind and parent, its layer, and when it was made."""
-    from layerstore_core.base.times import format_rfc3339  # lazy: few stores have snapshots
-
     return {
         "key": row.key,
         "kind": row.kind,

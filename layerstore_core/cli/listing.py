@@ -1,23 +1,76 @@
-"""Lists of objects in the form that the user wants: a table, IDs, JSON, or lines of a template."""
+"""The options of commands that list objects: `-q`, `--filter`, `--format`, `--no-trunc`."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from layerstore_core.base.structs import struct
+import click
+
 from layerstore_core.cli import output
+from layerstore_core.cli.parameters import KeyValueType
 from layerstore_core.cli.session import Session
 
-#: A field in a template. It is compiled only where there is a template.
-_ACTION: Final = r"\{\{-?\s*(json\s+)?\.(\w*)\s*-?\}\}"
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+_ACTION = re.compile(r"\{\{-?\s*(json\s+)?\.(\w*)\s*-?\}\}", re.ASCII)
 _TABLE: Final = "table"
 _NONE: Final = "<none>"
+#: The keys of `images.filters.KEYS`, which is not imported for a help text.
+IMAGE_FILTERS: Final = ("reference", "dangling", "label", "label!", "before", "since", "until")
 
 
-@struct(frozen=True)
+class FilterType(KeyValueType):
+    """`KEY=VALUE`, a condition; completes the keys.
+
+    Args:
+        keys: the keys that there are.
+    """
+
+    name = "filter"
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        self._keys = keys
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(f"{key}=") for key in self._keys if key.startswith(incomplete)]
+
+
+class FormatType(click.ParamType["Template"]):
+    """A form of the lines; the value is a `Template`.
+
+    Args:
+        fields: the fields that it may name.
+    """
+
+    name = "format"
+
+    def __init__(self, fields: Sequence[str]) -> None:
+        self._fields = fields
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Template:
+        if isinstance(value, Template):
+            return value
+        try:
+            return Template.parse(value, self._fields)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        words = ["json", "table", *(f"{{{{.{field}}}}}" for field in self._fields)]
+        return [CompletionItem(word) for word in words if word.startswith(incomplete)]
+
+
+@dataclass(frozen=True)
 class Template:
     """What to print for each object: text, and the fields to put into it.
 
@@ -44,15 +97,15 @@ class Template:
         if body == "json":
             body = "{{json .}}"
         if not body:
-            raise ValueError(f"the format is empty; name fields, as in {example(fields)}")
+            raise ValueError(f"the format is empty; name fields, as in {_example(fields)}")
         parts: list[str | tuple[str, bool]] = []
         end = 0
-        for action in re.finditer(_ACTION, body, re.ASCII):
+        for action in _ACTION.finditer(body):
             parts.append(_literal(body[end : action.start()], fields))
             end = action.end()
             name, as_json = action[2], bool(action[1])
             if name not in fields and not (as_json and not name):
-                raise ValueError(f"there is no field .{name}; the fields are {listed(fields)}")
+                raise ValueError(f"there is no field .{name}; the fields are {_listed(fields)}")
             parts.append((name, as_json))
         parts.append(_literal(body[end:], fields))
         return cls(tuple(part for part in parts if part), is_table)
@@ -88,7 +141,7 @@ def text_of(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else output.printable(str(value))
 
 
-@struct(frozen=True)
+@dataclass(frozen=True)
 class Listing:
     """The options with which a list is to be printed.
 
@@ -128,21 +181,68 @@ class Listing:
             session.answer(document() if session.json else {}, table)
 
 
+def listing_options(keys: Sequence[str], fields: Sequence[str]) -> Callable[[_F], _F]:
+    """Add the options of a list to a command, which gets the session and, as the argument `listing`, a `Listing`.
+
+    The decorator comes after `click.pass_obj`.
+
+    Args:
+        keys: the keys of its filters.
+        fields: the fields of its format.
+    """
+
+    def add(command: _F) -> _F:
+        import functools
+
+        @functools.wraps(command)
+        def with_listing(session: Session, *args: Any, **kwargs: Any) -> Any:
+            template, quiet = kwargs.pop("template"), kwargs.pop("quiet")
+            if quiet and template is not None:
+                raise click.UsageError("-q prints IDs only; it cannot be combined with --format")
+            if session.json and (quiet or template is not None):
+                raise click.UsageError("--json is a form of its own; it cannot be combined with -q or --format")
+            listing = Listing(quiet, kwargs.pop("conditions"), template, kwargs.pop("no_trunc"))
+            return command(session, *args, listing=listing, **kwargs)
+
+        for option in (
+            click.option("--no-trunc", is_flag=True, help="Print whole IDs."),
+            click.option(
+                "--format",
+                "template",
+                metavar="FORMAT",
+                type=FormatType(fields),
+                help=f"Form of the lines: text with fields, such as {_example(fields)}, or 'table' and these, "
+                f"or 'json'. Fields: {_listed(fields)}.",
+            ),
+            click.option(
+                "--filter",
+                "conditions",
+                metavar="KEY=VALUE",
+                type=FilterType(keys),
+                multiple=True,
+                help=f"List only what fulfils this condition; may be repeated. Keys: {', '.join(keys)}.",
+            ),
+            click.option("-q", "--quiet", is_flag=True, help="Print IDs only."),
+        ):
+            with_listing = option(with_listing)
+        return with_listing  # type: ignore[return-value]
+
+    return add
+
+
 def _literal(text: str, fields: Sequence[str]) -> str:
     if "{{" in text or "}}" in text:
         wrong = text[max(text.find("{{"), 0) :][:80]
         raise ValueError(
             f"{wrong!r} cannot be used: a format has text, {{{{.Field}}}}, {{{{json .Field}}}} and {{{{json .}}}}; "
-            f"the fields are {listed(fields)}"
+            f"the fields are {_listed(fields)}"
         )
     return text.replace("\\t", "\t").replace("\\n", "\n")
 
 
-def listed(fields: Sequence[str]) -> str:
-    """Return the fields for a sentence."""
+def _listed(fields: Sequence[str]) -> str:
     return ", ".join(f".{field}" for field in fields)
 
 
-def example(fields: Sequence[str]) -> str:
-    """Return a template with two of the fields."""
+def _example(fields: Sequence[str]) -> str:
     return f"'{{{{.{fields[0]}}}}} {{{{.{fields[1]}}}}}'"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import select
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,7 +17,6 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from layerstore_core.base.descriptors import open_fd
-from layerstore_core.base.patterns import pattern
 from layerstore_core.text import printable
 
 __all__ = [
@@ -40,7 +40,7 @@ _MAX_WORD: Final = 500
 _MAX_MESSAGE: Final = 8000
 #: How much of the end of a longer one is shown: it has the last names of a path, or says what to do.
 _END: Final = 200
-_LONG_WORD = pattern(rf"(\S{{{_MAX_WORD - _END}}})\S{{{_END},}}(\S{{{_END}}})")
+_LONG_WORD = re.compile(rf"(\S{{{_MAX_WORD - _END}}})\S{{{_END},}}(\S{{{_END}}})")
 
 
 class OutputClosed(Exception):

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from layerstore_core.base.digests import ChainID
-from layerstore_core.base.patterns import pattern
 from layerstore_core.cli.session import Session
 from layerstore_core.errors import BadRecord, InvalidReference, LayerDoesNotExist
 
@@ -30,7 +29,7 @@ PROGRAM: Final = "layerstore"
 COMPLETE_VARIABLE: Final = "_LAYERSTORE_COMPLETE"
 #: The fewest hex digits that a shortened chain ID may have.
 SHORTEST: Final = 4
-_PREFIX = pattern(rf"(?:sha256:)?([0-9a-f]{{{SHORTEST},64}})", re.ASCII)
+_PREFIX = re.compile(rf"(?:sha256:)?([0-9a-f]{{{SHORTEST},64}})", re.ASCII)
 _SHOWN_CANDIDATES: Final = 10
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from layerstore_core.base.structs import field, struct
 from layerstore_core.cli import output
 from layerstore_core.errors import UserNamespaceError, done_before, while_doing
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-@struct()
+@dataclass
 class Session:
     """The options before the command; `None` or empty means that the option was not given."""
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final, Self, Unpack
 
-from layerstore_core.base.structs import struct_fields
 from layerstore_core.config.settings import SETTINGS, SettingFields, Settings, default_root, parse_range
 from layerstore_core.config.sources import TABLES, as_table, merge_layers
 from layerstore_core.tree.idmap import IDMapping
@@ -134,7 +134,5 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     if not (driver is None or isinstance(driver, str)) or durability not in ("full", "none"):
         return None
-    defaults: dict[str, Any] = {
-        one.name: {} if one.name in TABLES else one.default for one in struct_fields(StoreConfig)
-    }
+    defaults: dict[str, Any] = {one.name: {} if one.name in TABLES else one.default for one in fields(StoreConfig)}
     return {**defaults, "root": root, "driver": driver, "durability": durability}

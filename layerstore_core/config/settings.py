@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, get_type_hints
 
 from layerstore_core.base.paths import expanded
-from layerstore_core.base.structs import field, struct, struct_fields
+from layerstore_core.base.units import parse_size
 from layerstore_core.errors import ConfigError
 from layerstore_core.rootless.rights import acts_for_root
 from layerstore_core.tree.idmap import IDRange
@@ -74,8 +75,6 @@ def _absolute(root: Path) -> Path:
 
 
 def _size(value: object) -> object:
-    from layerstore_core.base.units import parse_size  # lazy: for validation, which is lazy, too
-
     return parse_size(value) if isinstance(value, str) else value
 
 
@@ -93,7 +92,7 @@ def _ranges(value: tuple[str, ...]) -> tuple[str, ...]:
 
 
 # No method is generated: that would take longer at each start than all else in this module. `StoreConfig` has them.
-@struct(init=False, repr=False, eq=False)
+@dataclass(init=False, repr=False, eq=False)
 class SettingFields:
     """The settings of a store, as attributes of `StoreConfig`.
 
@@ -139,9 +138,9 @@ class SettingFields:
 
 
 #: All settings, by name.
-SETTINGS: Final = tuple(one.name for one in struct_fields(SettingFields))
+SETTINGS: Final = tuple(one.name for one in fields(SettingFields))
 #: The settings whose variables hold one word or number each, and no JSON.
-ONE_WORD: Final = tuple(one.name for one in struct_fields(SettingFields) if not one.metadata.get("json"))
+ONE_WORD: Final = tuple(one.name for one in fields(SettingFields) if not one.metadata.get("json"))
 
 
 def setting_types() -> dict[str, Any]:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layerstore_core.base import inside
-from layerstore_core.base.structs import field, struct
 from layerstore_core.tree.idmap import IDMapping
 
 if TYPE_CHECKING:
     from loguru import Logger
 
 
-@struct(frozen=True)
+@dataclass(frozen=True)
 class DriverContext:
     """The directory, options and settings of one driver instance.
 

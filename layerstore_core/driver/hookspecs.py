@@ -75,7 +75,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
-from layerstore_core.driver.hooks import hookimpl, hookspec
+import pluggy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -88,7 +88,10 @@ if TYPE_CHECKING:
     from layerstore_core.verify.difference import Difference
     from layerstore_core.verify.expected import LayerEntry
 
-__all__ = ["REQUIRED_HOOKS", "FileGetter", "hookimpl", "hookspec"]
+PROJECT: Final = "layerstore"
+
+hookspec: Final = pluggy.HookspecMarker(PROJECT)
+hookimpl: Final = pluggy.HookimplMarker(PROJECT)
 
 #: The hooks that every driver must implement.
 REQUIRED_HOOKS: Final = ("create", "create_read_write", "remove", "get", "put", "exists")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from layerstore_core.base.structs import struct
+from dataclasses import dataclass
 
 
-@struct(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class MountSpec:
     """One mount, in the words of mount(8) and of containerd's mount instructions.
 

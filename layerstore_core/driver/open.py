@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from layerstore_core.driver import registry
@@ -97,7 +98,7 @@ def bind_driver(
         DriverNotSupported, ConfigError, DriverContractError, OSError: as for `open_driver`.
     """
     on_disk = registry.driver_name(factory, name)
-    context = context_of(factory, name, config, read_only=not locks.writable)
+    context = replace(context_of(factory, name, config), read_only=not locks.writable)
     try:
         instance = factory(context)
     except (LayerStoreError, OSError) as error:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from layerstore_core.driver.registry import DriverFactory
 
 
-def context_of(factory: DriverFactory, name: str, config: StoreConfig, *, read_only: bool = False) -> DriverContext:
+def context_of(factory: DriverFactory, name: str, config: StoreConfig) -> DriverContext:
     """Return the context of a driver.
 
     Args:
@@ -26,7 +26,6 @@ def context_of(factory: DriverFactory, name: str, config: StoreConfig, *, read_o
         name: the driver's name. A `driver_name` that the driver declares takes precedence.
         config: the root, and the options of drivers. If `config` names a driver, the options for any driver are for
             that driver only.
-        read_only: whether the driver may change nothing.
 
     Raises:
         ConfigError: the driver does not know an option, or an option has an invalid value.
@@ -41,7 +40,6 @@ def context_of(factory: DriverFactory, name: str, config: StoreConfig, *, read_o
         logger=driver_logger(on_disk, registry.package_of(factory)),
         id_mapping=config.id_mapping,
         options=_validated(factory, on_disk, options, config),
-        read_only=read_only,
     )
 
 

@@ -18,7 +18,6 @@ from typing import Final
 
 from layerstore_core.base import inside
 from layerstore_core.base.atomic import make_directory
-from layerstore_core.base.patterns import pattern
 from layerstore_core.driver import registry
 from layerstore_core.errors import BadRecord, LayerStoreError
 from layerstore_core.locking.docker_lock import docker_was_here
@@ -32,7 +31,7 @@ _RECORDS: Final = ("sha256", "mounts")
 _KEPT: Final = ("pins", "quarantine", "snapshots")
 #: The name of the driver whose state Docker ignores, in case that driver is not installed here.
 _LAST_RESORT: Final = "vfs"
-_LAYER: Final = pattern(r"[0-9a-f]{64}(-init|-snapshot)?", re.ASCII)
+_LAYER: Final = re.compile(r"[0-9a-f]{64}(-init|-snapshot)?", re.ASCII)
 
 
 def chosen_drivers(root: Path) -> list[str]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from layerstore_core.base.patterns import pattern
 from layerstore_core.base.plugins import DRIVERS, WRAPPERS, entry_point_names, installed_entry_points
-from layerstore_core.base.structs import struct
 from layerstore_core.config.sources import did_you_mean
 from layerstore_core.driver.context import DriverContext
 from layerstore_core.errors import AmbiguousDriver, DriverContractError, DriverNotFound, LayerStoreError
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 #: Shorter than the 64 digits of an ID, and unlike a time: entries with such names are next to drivers' directories
 #: (`records/own_state.py`).
-_ON_DISK: Final = pattern(r"[A-Za-z][A-Za-z0-9_.-]{0,62}", re.ASCII)
+_ON_DISK: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}", re.ASCII)
 #: The other names under a root.
 _TAKEN: Final = ("image", "layerstore")
 
@@ -28,7 +27,7 @@ _TAKEN: Final = ("image", "layerstore")
 DriverFactory = Callable[[DriverContext], Any]
 
 
-@struct(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class InstalledDriver:
     """A driver of an installed distribution.
 

@@ -10,16 +10,16 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 from pathlib import Path
 from typing import Final
 
 from layerstore_core.base import inside
 from layerstore_core.base.descriptors import Descriptor
-from layerstore_core.base.patterns import pattern
 from layerstore_core.errors import RootInUse
 
 _DATABASE: Final = Path("volumes", "metadata.db")
-_LOCK = pattern(r"\d+: FLOCK +\S+ +\S+ (\d+) [0-9a-f]+:[0-9a-f]+:(\d+) ")
+_LOCK = re.compile(r"\d+: FLOCK +\S+ +\S+ (\d+) [0-9a-f]+:[0-9a-f]+:(\d+) ")
 
 
 def docker_was_here(root: Path) -> bool:

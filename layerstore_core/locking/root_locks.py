@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 import struct
 from collections.abc import Iterator
@@ -34,7 +35,6 @@ from weakref import WeakValueDictionary
 from layerstore_core.base import inside
 from layerstore_core.base.atomic import make_directory
 from layerstore_core.base.descriptors import Descriptor
-from layerstore_core.base.hashes import blake2b
 from layerstore_core.errors import LayerStoreError
 from layerstore_core.locking.file_locks import is_locked, set_lock
 
@@ -283,7 +283,7 @@ class RootLocks:
 
 def _byte(key: str) -> int:
     """Return the byte of a key."""
-    digest = blake2b(os.fsencode(key), digest_size=8).digest()
+    digest = hashlib.blake2b(os.fsencode(key), digest_size=8).digest()
     return _FIRST_BYTE + (int.from_bytes(digest, "big") >> 2)
 
 

@@ -7,6 +7,7 @@ then the layer stays until BuildKit overwrites the page. Otherwise a layer could
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Collection
 from pathlib import Path
@@ -14,10 +15,9 @@ from typing import BinaryIO, Final
 
 from layerstore_core.base import inside
 from layerstore_core.base.digests import ChainID
-from layerstore_core.base.patterns import pattern
 from layerstore_core.errors import BadRecord
 
-_NAME = pattern(rb"sha256:[0-9a-f]{64}")
+_NAME = re.compile(rb"sha256:[0-9a-f]{64}")
 _CHUNK = 1 << 20
 #: More layers than a cache has ever named: a file with more would fill the memory.
 _MOST = 1 << 20

@@ -13,12 +13,11 @@ from typing import NamedTuple
 
 from layerstore_core.base import inside
 from layerstore_core.base.digests import ChainID, DiffID, chain_id
-from layerstore_core.base.patterns import pattern
 from layerstore_core.errors import BadRecord
 from layerstore_core.records.layer_record import CACHE_ID, INIT_ID, MOUNT_ID, read_digest
 
 #: The end of the name of a layer's record: the chain ID's digits, or in quarantine the first of them.
-_CHAIN_HEX = pattern(r"(?:.*-)?([0-9a-f]{12}|[0-9a-f]{64})", re.ASCII | re.DOTALL)
+_CHAIN_HEX = re.compile(r"(?:.*-)?([0-9a-f]{12}|[0-9a-f]{64})", re.ASCII | re.DOTALL)
 _OF_RECORDS = (CACHE_ID, MOUNT_ID, INIT_ID, "diff", "parent", "size", "tar-split.json.gz")
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from layerstore_core.base.descriptors import Descriptor
 from layerstore_core.base.digests import ChainID
-from layerstore_core.base.structs import struct
 from layerstore_core.errors import while_doing
 from layerstore_core.tree.remove import remove_tree
 
 
-@struct(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class InterruptedDeletion:
     """A deletion that has begun, and on which no process is at work.
 

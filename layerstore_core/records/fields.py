@@ -10,12 +10,11 @@ import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import partial
+from hashlib import sha256
 from typing import Any, Final
 
 from layerstore_core.base.descriptors import open_fd
-from layerstore_core.base.hashes import sha256_hex
 from layerstore_core.base.kernels import engine
-from layerstore_core.base.patterns import pattern
 
 #: Diff ID, size in bytes, cache ID, the parent's chain ID (`""` for a base layer), the descriptor.
 Fields = tuple[str, int, str, str, dict[str, Any] | None]
@@ -31,7 +30,7 @@ _FILES: Final = (b"diff", b"size", b"cache-id", b"parent", b"os", b"descriptor.j
 _NEEDED: Final = 3
 _DIGEST: Final = "sha256:[0-9a-f]{64}"
 #: All but the descriptor. No field that matches contains a NUL, so this is the same as matching each field.
-_USUAL: Final = pattern(
+_USUAL: Final = re.compile(
     rf"({_DIGEST})\0([0-9]{{1,19}})\0([A-Za-z0-9][A-Za-z0-9_.-]{{0,127}})\0((?:{_DIGEST})?)\0(?:linux)?\0", re.ASCII
 )
 #: How many records the kernel reads in a call.
@@ -55,8 +54,8 @@ def read_fields(layers: int, base: str) -> Fields | None:
 
 def read_fields_of_many(layers: int, bases: Sequence[str]) -> Iterator[Fields | None]:
     """Yield what `read_fields` returns for each of several records."""
-    kernels = engine().kernels if len(bases) >= _MANY else None
-    if kernels is None:
+    kernels = engine().kernels
+    if kernels is None or len(bases) < _MANY:
         for base in bases:
             yield read_fields(layers, base)
         return
@@ -122,7 +121,7 @@ def _fields_of(base: str, content: bytes | None) -> Fields | None:
         if match is None:
             return None
         diff_id, digits, cache_id, parent = match.groups()
-        made = sha256_hex(f"{parent} {diff_id}".encode()) if parent else diff_id[len("sha256:") :]
+        made = sha256(f"{parent} {diff_id}".encode()).hexdigest() if parent else diff_id[len("sha256:") :]
         size = int(digits)
         if made != base or size > _MAX_SIZE:
             return None

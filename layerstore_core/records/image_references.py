@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from layerstore_core.base import inside
 from layerstore_core.base.digests import ChainID, ImageID
-from layerstore_core.base.structs import field, struct
 from layerstore_core.errors import BadRecord
 
 #: The version of an `ImageDB` whose changes are not counted.
@@ -28,7 +28,7 @@ class ImageLayer(NamedTuple):
     parent: ImageLayer | None
 
 
-@struct()
+@dataclass
 class ImageReferences:
     """What the image records refer to.
 

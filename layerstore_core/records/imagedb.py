@@ -28,7 +28,6 @@ from layerstore_core.base import inside
 from layerstore_core.base.atomic import FILE_MODE, PARTIAL, replace_file
 from layerstore_core.base.digests import ChainID, DiffID, ImageID, chain_ids
 from layerstore_core.base.jsontext import json_problem
-from layerstore_core.base.patterns import pattern
 from layerstore_core.errors import BadRecord, LayerStoreError
 from layerstore_core.log import logger
 from layerstore_core.records.image_references import UNKNOWN_VERSION, ImageLayer, ImageReferences, ReferenceReader
@@ -39,7 +38,7 @@ from layerstore_core.tree.remove import remove_tree
 MAX_CONFIG: Final = 16 << 20
 _MAX_NAMES: Final = 64 << 20
 _MAX_PARENT: Final = 4096
-_HEX = pattern(r"[0-9a-f]{64}", re.ASCII)
+_HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _PARENT: Final = "parent"
 _LAST_UPDATED: Final = "lastUpdated"
 #: So many files are flushed one by one; more of them together, with all else on the file system.

@@ -11,6 +11,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -19,8 +20,6 @@ from layerstore_core.base.arguments import check_type
 from layerstore_core.base.atomic import write_file
 from layerstore_core.base.digests import ChainID, DiffID, chain_id
 from layerstore_core.base.jsontext import json_problem
-from layerstore_core.base.patterns import pattern
-from layerstore_core.base.structs import struct
 from layerstore_core.errors import BadRecord, InvalidMountName
 from layerstore_core.records.fields import Fields, read_fields, read_fields_of_many
 
@@ -36,9 +35,9 @@ CACHE_ID: Final = "cache-id"
 MOUNT_ID: Final = "mount-id"
 INIT_ID: Final = "init-id"
 
-_DRIVER_ID = pattern(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", re.ASCII)
-_MOUNT_ID = pattern(r"[0-9a-f]{64}(-init)?", re.ASCII)
-_DECIMAL = pattern(r"[0-9]{1,19}", re.ASCII)
+_DRIVER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", re.ASCII)
+_MOUNT_ID = re.compile(r"[0-9a-f]{64}(-init)?", re.ASCII)
+_DECIMAL = re.compile(r"[0-9]{1,19}", re.ASCII)
 
 #: In the order in which Docker's encoder writes them; other keys follow.
 _DESCRIPTOR_KEYS: Final = ("mediaType", "size", "digest", "urls", "annotations", "platform")
@@ -46,7 +45,7 @@ _DESCRIPTOR_KEYS: Final = ("mediaType", "size", "digest", "urls", "annotations",
 _GO_ESCAPES: Final = str.maketrans({c: f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"})
 
 
-@struct(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class LayerRecord:
     """The record of a read-only layer.
 
@@ -133,7 +132,7 @@ class LayerRecord:
         )
 
 
-@struct(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class MountRecord:
     """The record of a writable layer.
 

@@ -24,7 +24,6 @@ from typing import BinaryIO, Literal
 
 from layerstore_core.base import inside
 from layerstore_core.base.digests import ChainID
-from layerstore_core.base.patterns import pattern
 from layerstore_core.errors import while_doing
 from layerstore_core.records.deletion import Deletion, InterruptedDeletion
 from layerstore_core.records.layer_record import (
@@ -48,9 +47,9 @@ from layerstore_core.records.transaction import (
     try_lock,
 )
 
-_LAYER = pattern(r"[0-9a-f]{64}", re.ASCII)
-_REMOVING = pattern(r"[0-9a-f]{64}-.+-removing", re.ASCII)
-_ANY = pattern(r".*", re.DOTALL)
+_LAYER = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_REMOVING = re.compile(r"[0-9a-f]{64}-.+-removing", re.ASCII)
+_ANY = re.compile(r".*", re.DOTALL)
 
 
 class LayerDB:

@@ -15,17 +15,16 @@ from typing import Final
 from layerstore_core.base import inside
 from layerstore_core.base.atomic import make_directory
 from layerstore_core.base.digests import ChainID
-from layerstore_core.base.patterns import pattern
 from layerstore_core.errors import BadRecord
 from layerstore_core.records.claims import Claims, claimed_parents, is_record
 from layerstore_core.records.layerdb import LayerDB
 from layerstore_core.records.own_state import state_directory
 
 #: A time, and a random part; no driver has such a name.
-_ENTRY = pattern(r"[0-9]{8}T[0-9]{6}Z-.*", re.ASCII | re.DOTALL)
+_ENTRY = re.compile(r"[0-9]{8}T[0-9]{6}Z-.*", re.ASCII | re.DOTALL)
 #: An image's config keeps its name after the time.
-_CONFIG = pattern(r".*-[0-9a-f]{64}", re.ASCII | re.DOTALL)
-_UNFIT = pattern(r"[^A-Za-z0-9._-]+")
+_CONFIG = re.compile(r".*-[0-9a-f]{64}", re.ASCII | re.DOTALL)
+_UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
 _LONGEST: Final = 100
 
 

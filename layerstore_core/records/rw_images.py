@@ -15,14 +15,13 @@ from typing import Final
 from layerstore_core.base import inside
 from layerstore_core.base.atomic import FILE_MODE, make_directory
 from layerstore_core.base.digests import ImageID
-from layerstore_core.base.patterns import pattern
 from layerstore_core.errors import BadRecord
 from layerstore_core.log import logger
 from layerstore_core.records.own_state import state_directory
 
 _LONGEST: Final = 100
 #: As the drivers' own layers are named: hex digits, or what another store has chosen.
-_MOUNT_ID = pattern(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,199}", re.ASCII)
+_MOUNT_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,199}", re.ASCII)
 
 
 class RWImages:

@@ -7,6 +7,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 
@@ -15,7 +16,6 @@ from layerstore_core.base.atomic import FILE_MODE, exchange_names, make_director
 from layerstore_core.base.descriptors import Descriptor
 from layerstore_core.base.digests import ChainID
 from layerstore_core.base.replace_file import naming
-from layerstore_core.base.structs import struct
 from layerstore_core.errors import while_doing
 from layerstore_core.records.layer_record import CACHE_ID, LayerRecord, driver_ids
 from layerstore_core.tree.remove import remove_tree
@@ -259,7 +259,7 @@ class Transaction(WriteSet):
             self.publish(self._db / "sha256" / chain.hex)
 
 
-@struct(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class StaleTransaction:
     """The unfinished work of a process that has ended.
 

@@ -6,12 +6,12 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layerstore_core.base.atomic import make_directory
 from layerstore_core.base.limits import Limits
-from layerstore_core.base.structs import struct
 from layerstore_core.driver.bound import BoundDriver
 from layerstore_core.errors import LayerStoreError, ReadOnlyStore
 from layerstore_core.locking.docker_lock import DockerLock
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from layerstore_core.records.snapshots.records import SnapshotRecords
 
 
-@struct(eq=False, repr=False)
+@dataclass(eq=False, repr=False)
 class StoreContext:
     """One open store: its settings, records, driver, locks, and the catalog of its layers.
 

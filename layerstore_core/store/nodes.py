@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
 from layerstore_core.base.digests import ChainID, DiffID
-from layerstore_core.base.structs import field, struct
 from layerstore_core.errors import BadRecord
 from layerstore_core.records.layer_record import LayerRecord, MountRecord
 
@@ -24,7 +24,7 @@ class ParentLayer(NamedTuple):
     cache_id: str
 
 
-@struct(eq=False)
+@dataclass(eq=False)
 class LayerNode:
     """A read-only layer and the references to it, as far as this store knows them.
 
@@ -62,7 +62,7 @@ class LayerNode:
         return ParentLayer(self.record.chain_id, self.record.cache_id)
 
 
-@struct(eq=False)
+@dataclass(eq=False)
 class MountNode:
     """A writable layer and the handles to it."""
 
@@ -83,7 +83,7 @@ class MountNode:
         return f"rw {self.record.mount_id}"
 
 
-@struct(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class RemovedLayer:
     """A layer that a release has deleted.
 
@@ -163,7 +163,7 @@ class ReferenceSources:
         return [bad for source in self._sources for bad in source.unreadable()]
 
 
-@struct(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Problem:
     """A record on disk that could not be loaded.
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
 from typing import Final
 
 from layerstore_core.base.paths import clean_name
-from layerstore_core.base.structs import field, struct
 
 #: No extended attributes, as nearly all entries have: one read-only mapping for all of them.
 NO_XATTRS: Final[Mapping[bytes, bytes]] = MappingProxyType({})
@@ -30,7 +30,7 @@ class EntryType(Enum):
     VOLUME = "volume header"
 
 
-@struct(slots=True)
+@dataclass(slots=True)
 class TarEntry:
     """The metadata of one tar entry. Names are the bytes in the tar, neither cleaned nor decoded."""
 

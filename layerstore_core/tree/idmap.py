@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-from layerstore_core.base.structs import field, struct
 
-
-@struct(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class IDRange:
     """Range of IDs: `length` IDs from `container` in the layer are those from `host` on this machine."""
 
@@ -16,7 +15,7 @@ class IDRange:
     length: int
 
 
-@struct(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class IDMapping:
     """Mapping between IDs in layers and IDs on disk. The empty mapping changes nothing."""
 

@@ -12,14 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import click
 import pytest
 from click.testing import CliRunner
 
 from layerstore_core.cli.app import cli
-from layerstore_core.cli.plain import lines
 
 
 @dataclass
@@ -69,23 +67,13 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
-class Program:
-    """What the console script does, for click's runner."""
-
-    name = "layerstore"
-
-    def main(self, args: Sequence[str], **_: Any) -> None:
-        code = lines.run(args)
-        sys.exit(cli.run(args) if code is None else code)
-
-
 @pytest.fixture
 def run(root: Path) -> Iterator[Run]:
     """Run a command in this process, on the store at `root`, with the vfs driver."""
 
     def run_(*args: str | Path, stdin: bytes = b"", store: bool = True, code: int | None = 0) -> Outcome:
         before = ["--root", str(root), "--driver", "vfs"] if store else []
-        result = CliRunner().invoke(cast("click.Command", Program()), [*before, *map(str, args)], input=stdin)
+        result = CliRunner().invoke(cli, [*before, *map(str, args)], input=stdin)
         assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
         outcome = Outcome(result.exit_code, result.stdout_bytes, result.stderr)
         assert code is None or outcome.code == code, outcome

@@ -17,7 +17,7 @@ import pytest
 
 from layerstore_core._version import __version__
 from layerstore_core.cli.app import cli
-from layerstore_core.cli.commands.show import show
+from layerstore_core.cli.commands.register import register
 from layerstore_core.errors import LayerStoreError
 from layerstore_core.store.store import LayerStore
 from tests.cli.conftest import Run, tar_of, tree
@@ -214,18 +214,18 @@ def test_a_note_on_an_error_is_printed(run: Run, monkeypatch: pytest.MonkeyPatch
         error.add_note("in driver x, hook y")
         raise error
 
-    monkeypatch.setattr(show, "callback", fail)
-    assert run("show", UNKNOWN, code=1).stderr == "layerstore: it broke\n  in driver x, hook y\n"
+    monkeypatch.setattr(register, "callback", fail)
+    assert run("register", "x", code=1).stderr == "layerstore: it broke\n  in driver x, hook y\n"
 
 
 def test_a_bug_has_its_traceback_but_is_json_if_asked_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(**_: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(show, "callback", fail)
+    monkeypatch.setattr(register, "callback", fail)
     with pytest.raises(ZeroDivisionError):
-        cli.run(["show", UNKNOWN])
-    assert run("--json", "show", UNKNOWN, code=1).error == {"type": "ZeroDivisionError", "message": "a bug"}
+        cli.run(["register", "x"])
+    assert run("--json", "register", "x", code=1).error == {"type": "ZeroDivisionError", "message": "a bug"}
 
 
 def test_standard_output_has_only_the_answer_even_with_full_logging(spawn: Run, base: Path) -> None:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from layerstore_core.cli.listing import Template
-from layerstore_core.cli.listing_options import IMAGE_FILTERS
+from layerstore_core.cli.listing import IMAGE_FILTERS, Template
 from layerstore_core.images.filters import KEYS
 from tests.cli.conftest import Run, tar_of
 from tests.images.archives import ImageSpec, docker_archive

@@ -8,8 +8,7 @@ import click
 
 from layerstore_core.cli import output
 from layerstore_core.cli.describe import SHORT, image_document, short_length
-from layerstore_core.cli.listing import Listing, text_of
-from layerstore_core.cli.listing_options import IMAGE_FILTERS, listing_options
+from layerstore_core.cli.listing import IMAGE_FILTERS, Listing, listing_options, text_of
 from layerstore_core.cli.parameters import PLATFORM, json_option
 from layerstore_core.cli.session import Session
 from layerstore_core.cli.values import usage_errors

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from layerstore_core.base.digests import ChainID
-from layerstore_core.base.structs import struct
-from layerstore_core.cli.listing import Listing
-from layerstore_core.cli.listing_options import listing_options
+from layerstore_core.cli import output
+from layerstore_core.cli.describe import layer_document, short_length, snapshot_document
+from layerstore_core.cli.listing import Listing, listing_options
 from layerstore_core.cli.parameters import json_option
-from layerstore_core.cli.plain.layers import list_layers
 from layerstore_core.cli.session import Session
 
 if TYPE_CHECKING:
@@ -41,10 +41,65 @@ def ls(session: Session, listing: Listing) -> None:
       layerstore ls --json | jq -r '.layers[].chain_id'
     """
     conditions = _Conditions.parse(listing.conditions)
-    list_layers(session, listing, conditions.test)
+    with session.open(reading=True) as store:
+        pins = store.pins()
+        layers = {chain: layer_document(layer, pinned=chain in pins) for chain, layer in store.layers().items()}
+        is_chosen = conditions.test(store, pins)
+        snapshots = [] if listing.conditions else [snapshot_document(row) for row in store.context.snapshots.ready()]
+    ordered = tree_order({chain: layer["parent"] for chain, layer in layers.items()})
+    ordered = [(chain, depth) for chain, depth in ordered if is_chosen(chain)]
+    digits = None if listing.whole else short_length(layers.keys())
+
+    def name(chain: ChainID | None) -> str | None:
+        return None if chain is None else str(chain) if digits is None else chain.hex[:digits]
+
+    def rows() -> list[dict[str, Any]]:
+        found = []
+        for chain, _ in ordered:
+            layer = layers[chain]
+            parent = None if layer["parent"] is None else ChainID.trusted(layer["parent"])
+            found.append(
+                {
+                    "ID": name(chain),
+                    "Size": output.human_size(layer["diff_size"]),
+                    "ChainSize": output.human_size(layer["size"]),
+                    "Bytes": layer["diff_size"],
+                    "DiffID": layer["diff_id"],
+                    "Parent": name(parent),
+                    "Pinned": layer["pinned"],
+                }
+            )
+        return found
+
+    def table() -> list[str]:
+        lines = [("CHAIN ID", "SIZE", "CHAIN SIZE", "PINNED")] if ordered else []
+        for (_, depth), row in zip(ordered, rows(), strict=True):
+            pinned = "yes" if row["Pinned"] else "no"
+            lines.append(("  " * depth + row["ID"], row["Size"], row["ChainSize"], pinned))
+        of_snapshots = _snapshot_lines(snapshots, name)
+        return [*output.columns(lines), *([""] if lines and of_snapshots else []), *of_snapshots]
+
+    listing.answer(
+        session, lambda: {"layers": [layers[chain] for chain, _ in ordered], "snapshots": snapshots}, rows, table
+    )
 
 
-@struct(frozen=True)
+def _snapshot_lines(snapshots: Sequence[Mapping[str, Any]], name: Callable[[ChainID | None], str | None]) -> list[str]:
+    if not snapshots:
+        return []
+    lines = [("SNAPSHOT", "KIND", "PARENT", "LAYER")]
+    for snapshot in snapshots:
+        chain = snapshot["chain_id"]
+        if chain is not None:
+            layer = name(ChainID.trusted(chain)) or ""
+        else:
+            layer = "its own" if snapshot["cache_id"] else "its parent's"  # a view need not have one
+        parent = output.printable(snapshot["parent"] or "none")
+        lines.append((output.printable(snapshot["key"]), snapshot["kind"], parent, layer))
+    return output.columns(lines)
+
+
+@dataclass(frozen=True)
 class _Conditions:
     """The conditions of `--filter`; `None` or empty: any."""
 
@@ -84,3 +139,24 @@ class _Conditions:
             of_images = {chain for name in self.images for chain in found.get(name).chain_ids}
             tests.append(lambda chain: chain in of_images)
         return lambda chain: all(test(chain) for test in tests)
+
+
+def tree_order(parents: Mapping[ChainID, str | None]) -> list[tuple[ChainID, int]]:
+    """Return the layers, each followed by its children in the order of their chain IDs, with the depth of each.
+
+    Args:
+        parents: maps each layer to its parent's chain ID, or to `None`.
+
+    Returns:
+        Pairs of a chain ID and the number of its ancestors.
+    """
+    children: dict[str | None, list[ChainID]] = {}
+    for chain in sorted(parents, reverse=True):
+        children.setdefault(parents[chain], []).append(chain)
+    ordered = []
+    waiting = [(chain, 0) for chain in children.get(None, ())]
+    while waiting:
+        chain, depth = waiting.pop()
+        ordered.append((chain, depth))
+        waiting += [(child, depth + 1) for child in children.get(chain, ())]
+    return ordered

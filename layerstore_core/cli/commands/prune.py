@@ -9,7 +9,7 @@ import click
 from layerstore_core.base.units import parse_duration, parse_size
 from layerstore_core.cli import output
 from layerstore_core.cli.describe import removed_document
-from layerstore_core.cli.listing_options import IMAGE_FILTERS, FilterType
+from layerstore_core.cli.listing import IMAGE_FILTERS, FilterType
 from layerstore_core.cli.parameters import json_option
 from layerstore_core.cli.session import Session
 from layerstore_core.cli.values import Parsed, usage_errors

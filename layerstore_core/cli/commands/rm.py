@@ -8,14 +8,17 @@ import click
 
 from layerstore_core.cli.describe import removed_document, rw_documents
 from layerstore_core.cli.parameters import CHAIN, json_option, resolve
-from layerstore_core.cli.plain.writable import LayerInUse
 from layerstore_core.cli.session import Session
-from layerstore_core.errors import LayerDoesNotExist, keeping_done
+from layerstore_core.errors import LayerDoesNotExist, LayerStoreError, keeping_done
 
 if TYPE_CHECKING:
     from layerstore_core.base.digests import ChainID
     from layerstore_core.store.nodes import RemovedLayer
     from layerstore_core.store.store import LayerStore
+
+
+class LayerInUse(LayerStoreError):
+    """The layer cannot be removed: a child, a writable layer, an image, a snapshot or another process uses it."""
 
 
 @click.command()

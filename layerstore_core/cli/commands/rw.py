@@ -8,7 +8,9 @@ import click
 
 from layerstore_core.base.digests import ChainID
 from layerstore_core.cli import output
-from layerstore_core.cli.describe import parent_of, rw_documents, short_length
+from layerstore_core.cli.commands.register import register_pinned
+from layerstore_core.cli.commands.rm import LayerInUse
+from layerstore_core.cli.describe import parent_of, removed_document, rw_document, rw_documents, short_length
 from layerstore_core.cli.parameters import (
     CHAIN,
     IMAGE,
@@ -18,14 +20,13 @@ from layerstore_core.cli.parameters import (
     platform_option,
     resolve_image_or_chain,
 )
-from layerstore_core.cli.plain import writable
-from layerstore_core.cli.plain.layers import register_pinned
 from layerstore_core.cli.session import Session
 
 if TYPE_CHECKING:
     from layerstore_core.images.formats.platforms import Platform
     from layerstore_core.images.image import Image
     from layerstore_core.store.handles import RWLayer
+    from layerstore_core.store.nodes import RemovedLayer
     from layerstore_core.store.store import LayerStore
 
 
@@ -81,7 +82,9 @@ def create(
     if platform is not None and parent is None and image is None:
         raise click.UsageError("--platform needs --image")
     options = {"mount_label": mount_label, "storage_opt": dict(storage_opt) or None}
-    writable.create(session, name, lambda store: _create(store, name, parent, image, platform, **options))
+    with session.open(create=True) as store, _create(store, name, parent, image, platform, **options) as rw:
+        document = rw_document(store.context.db.read_mount(rw.name))
+    session.answer(document, lambda: [output.printable(name)])
 
 
 def _create(
@@ -141,7 +144,10 @@ def mount(session: Session, name: str, mount_label: str) -> None:
     Example:
       cd "$(layerstore rw mount work)"
     """
-    writable.mount(session, name, mount_label)
+    with session.open(lasting=True) as store, store.get_rw_layer(name) as rw:
+        path = rw.mount(mount_label, keep=True)
+    # Programs read the path: print it as it is, without escapes.
+    session.answer({"name": name, "path": str(path)}, lambda: [str(path)])
 
 
 @rw.command()
@@ -155,7 +161,9 @@ def umount(session: Session, name: str) -> None:
     Example:
       layerstore rw umount work
     """
-    writable.umount(session, name)
+    with session.open() as store, store.get_rw_layer(name) as rw:
+        rw.unmount()
+    session.answer({"name": name}, lambda: ())
 
 
 @rw.command()
@@ -210,4 +218,21 @@ def rm(session: Session, name: str) -> None:
     Example:
       layerstore rw rm work
     """
-    writable.remove(session, name)
+
+    def remove() -> list[RemovedLayer]:
+        with session.open() as store:
+            rw = store.get_rw_layer(name)
+            mount_id = store.mount_id(name)
+            removed = store.release_rw_layer(rw)
+            # Compare by ID: another process may have created a new writable layer of this name.
+            if store.context.db.mount_id(name) == mount_id:
+                raise LayerInUse(
+                    f"writable layer {name!r} is not removed: another process uses it; "
+                    "try again when that process has ended"
+                )
+            return removed
+
+    def answer(removed: list[RemovedLayer]) -> None:
+        session.answer({"name": name, **removed_document(removed)}, lambda: [layer.chain_id for layer in removed])
+
+    session.answer_for(remove, answer)

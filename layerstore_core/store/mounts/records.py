@@ -16,6 +16,7 @@ import json
 import os
 import re
 from collections.abc import Collection, Iterator
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -23,19 +24,17 @@ from typing import Any, Final
 from layerstore_core.base import inside
 from layerstore_core.base.atomic import FILE_MODE, make_directory
 from layerstore_core.base.digests import ChainID
-from layerstore_core.base.patterns import pattern
-from layerstore_core.base.structs import struct, struct_fields
 from layerstore_core.errors import BadRecord
 from layerstore_core.records.own_state import state_directory
 
-_HEX = pattern(r"[0-9a-f]{64}", re.ASCII)
-_NAME = pattern(r"([0-9a-f]{16})\.json", re.ASCII)
+_HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_NAME = re.compile(r"([0-9a-f]{16})\.json", re.ASCII)
 _LONGEST: Final = 1 << 16
 #: The inode of the first namespace of process IDs: `PROC_PID_INIT_INO` in Linux, `include/linux/proc_ns.h`.
 _FIRST_PID_NAMESPACE: Final = 0xEFFFFFFC
 
 
-@struct(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class TreeMount:
     """The note of a read-only mount.
 
@@ -114,11 +113,7 @@ class TreeMounts:
         """Write a note, or write it again."""
         directory = self._directory / mount.chain_id.hex
         make_directory(directory, 0o700)
-        document = {
-            one.name: getattr(mount, one.name)
-            for one in struct_fields(TreeMount)
-            if one.name not in ("chain_id", "name")
-        }
+        document = {key: value for key, value in asdict(mount).items() if key not in ("chain_id", "name")}
         inside.write(directory / f"{mount.name}.json", json.dumps(document).encode(), FILE_MODE)
 
     def remove(self, mount: TreeMount) -> None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
 from threading import Event
 from typing import Any, BinaryIO
 
 from layerstore_core.base.digests import DiffID, chain_id
-from layerstore_core.base.structs import struct
 from layerstore_core.base.threads import Task, Threads, cores
 from layerstore_core.driver.bound import BoundDriver
 from layerstore_core.errors import InvalidLayer, LayerStoreError
@@ -26,7 +26,7 @@ from layerstore_core.store.registration.layer import Applied, Progress, Registra
 from layerstore_core.streams.source import LayerSource
 
 
-@struct(frozen=True)
+@dataclass(frozen=True)
 class LayerInput:
     """A layer of several that are registered together.
 

@@ -18,6 +18,10 @@ CHECKOUT: Final = Path(__file__).resolve().parents[1]
 WITHOUT: Final = ", no kernels"
 
 
+class PreparationError(Exception):
+    """The failure of a command that prepares the work of several contenders."""
+
+
 @dataclass(frozen=True)
 class Contender:
     """One program that does one piece of work.
@@ -96,9 +100,11 @@ def run(command: list[str]) -> str:
     """Run a command, as a preparation of several contenders. Return what it prints.
 
     Raises:
-        CalledProcessError: it has failed.
+        PreparationError: it has failed.
     """
-    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment())
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment())
+    if done.returncode:
+        raise PreparationError(f"{' '.join(command)[:300]} … failed: {done.stderr.strip()[-2000:]}")
     return done.stdout.strip()
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Final
 
 from benchmarks import inputs
-from benchmarks.contenders import Contender, absent, inside, program, run, shell
+from benchmarks.contenders import Contender, PreparationError, absent, inside, program, run, shell
 from benchmarks.workshop import Workshop
 
 #: The entries of a tar of 10 KB.
@@ -65,7 +64,7 @@ def _podman(shop: Workshop, tar: Path) -> list[Contender]:
     podman = ["podman", "--root", str(root), "--runroot", str(root / "run"), "--storage-driver", "overlay"]
     try:
         run([*podman, "load", "-qi", str(archive)])
-    except subprocess.CalledProcessError:
+    except PreparationError:
         return [absent(f"podman {FOUR}", "", "podman")]
     made = 'id=$("$@" create bench-tiny true)'
     four = f'{made}; for what in mount umount rm; do "$@" $what $id; done'

@@ -11,7 +11,17 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks import inputs
-from benchmarks.contenders import Contender, absent, in_both_engines, inside, layerstore, quietly, run, shell
+from benchmarks.contenders import (
+    Contender,
+    PreparationError,
+    absent,
+    in_both_engines,
+    inside,
+    layerstore,
+    quietly,
+    run,
+    shell,
+)
 from benchmarks.contests.engines import docker_load
 from benchmarks.contests.registering import ALL_OF_IT
 from benchmarks.workshop import Workshop
@@ -154,7 +164,7 @@ def _podman_commit(shop: Workshop, archive: Path, changes: Path) -> Contender:
         tree = run([*podman, "mount", container])
         subprocess.run(["tar", "-xf", changes, "-C", tree], check=True)
         run([*podman, "umount", container])
-    except subprocess.CalledProcessError:
+    except (PreparationError, subprocess.CalledProcessError):
         return absent("podman commit", _COMMIT, "podman")
     commit = [*podman, "commit", "-q", container, "bench-committed"]
     return Contender("podman commit", _COMMIT, commit, "podman", quietly([*podman, "rmi", "-f", "bench-committed"]))

@@ -101,7 +101,7 @@ class Creator:
         """
         made = self.new_directory((entry.mode, entry.uid, entry.gid), mtime_to_set(entry), directory, base)
         if made is not None:
-            self.set_xattrs_of_directory(made, entry)
+            self._set_xattrs_of_directory(made, entry)
             return made
         try:
             made = self._tree.child(directory, base)
@@ -156,7 +156,7 @@ class Creator:
             os.chown(directory.fd, *owner)
         os.chmod(directory.fd, mode)
         directory.setgid = mode & stat.S_ISGID != 0
-        self.set_xattrs_of_directory(directory, entry)
+        self._set_xattrs_of_directory(directory, entry)
         times = mtime_to_set(entry)
         directory.restore = (times, times)
 
@@ -165,8 +165,7 @@ class Creator:
         self._drop_xattrs(root.fd, entry)
         self.apply_directory_metadata(entry, root)
 
-    def set_xattrs_of_directory(self, directory: Directory, entry: TarEntry) -> None:
-        """Set the entry's extended attributes on an open directory."""
+    def _set_xattrs_of_directory(self, directory: Directory, entry: TarEntry) -> None:
         if entry.xattrs:
             self._set_xattrs(directory.fd, entry)
             directory.inherits_acl = directory.inherits_acl or DEFAULT in entry.xattrs

@@ -18,6 +18,7 @@ What keeps it so:
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 from typing import Any, Final
 
 from layerstore_core.base.kernels import engine
@@ -30,7 +31,7 @@ from layerstore_core.tar.run import DIRECTORY, IN_DIRECTORY, ONE_DIRECTORY, Run,
 from layerstore_core.tar.whiteouts import AUFS_LINKS
 from layerstore_core.tree.root import Directory, Root
 from layerstore_core.unpack.apply import Applier
-from layerstore_core.unpack.create import Creator, mtime_to_set
+from layerstore_core.unpack.create import Creator
 from layerstore_core.unpack.hows import pack_hows
 
 #: The most directories of one job. They stay open until it is done.
@@ -100,6 +101,7 @@ class RunMaker:
         self._lane = Lane("layerstore-files", depth=_MAX_JOBS)
         #: What is planned and was not seen to be done, in the order of the tar.
         self._planned: deque[_Planned] = deque()
+        self._jobs = 0
         #: What is being planned.
         self._current: _Planned | None = None
         #: Set in the lane, when something was left to Python: the rest waits for it.
@@ -208,21 +210,21 @@ class RunMaker:
             return True
 
     def _make_directory(self, run: Run, index: int, parent: bytes) -> bool:
-        """Make a directory and open it; return whether that was done: its name may be taken."""
+        """Make a directory, or apply an entry to one that a parent has; return whether that was done."""
         path = run.path(index)
         directory = self._enter(path)
         if directory.path != parent or any(path + end in self._touched for end in (b"", b"/", b"\0")):
             return False
-        entry = entry_of(run, index)
-        made = self._creator.new_directory(
-            (entry.mode, entry.uid, entry.gid), mtime_to_set(entry), directory, path.rpartition(b"/")[2]
-        )
-        if made is None:
+        entry, base = entry_of(run, index), path.rpartition(b"/")[2]
+        found = self._tree.opened(path)
+        if found is not None and found.pins:
+            return False  # the files that are planned in it need the metadata that it has had so far
+        try:
+            self._creator.directory(entry, directory, base)
+        except FileExistsError:
             return False
         self._touched.add(path)
         self._touched.add(path + b"/")  # most directories are not empty
-        if entry.xattrs:
-            self._creator.set_xattrs_of_directory(made, entry)
         return True
 
     def _enter(self, path: bytes) -> Directory:
@@ -260,7 +262,10 @@ class RunMaker:
         planned, self._current = self._current, None
         if planned is not None and planned.directories:
             self._planned.append(planned)
-            self._lane.put(lambda: self._do(planned))
+            self._jobs += 1
+            # A small layer needs no thread: the first job is put together with the second, or done by `settle`.
+            for one in () if self._jobs == 1 else (*self._planned,) if self._jobs == 2 else (planned,):
+                self._lane.put(partial(self._do, one))
         while self._planned and self._planned[0].left == -1:
             self._planned.popleft().release()
 

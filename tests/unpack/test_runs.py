@@ -264,6 +264,27 @@ def test_a_parents_directory_in_the_way_is_left_to_python(root: Path) -> None:
     assert contents(root) == {"first": b"1", "z": b"1", "a": b"new", "d": b"new"}
 
 
+def test_entries_of_a_parents_directories_are_applied_while_files_are_planned(root: Path) -> None:
+    unpack(tars.tar(*[tars.entry(b"%d/old" % number, b"old") for number in range(9)]), root)
+    parts = [(tars.directory(b"%d" % number, mtime=7), tars.entry(b"%d/new" % number, b"new")) for number in range(9)]
+    with left_to_python() as left:
+        unpack(tars.tar(FIRST, *(part for pair in parts for part in pair)), root)
+    assert left == [b"first"]
+    assert contents(root) == {
+        "first": b"1",
+        **{f"{number}": "d" for number in range(9)},
+        **{f"{number}/old": b"old" for number in range(9)},
+        **{f"{number}/new": b"new" for number in range(9)},
+    }
+    assert {path.stat().st_mtime for path in root.iterdir() if path.is_dir()} == {7}
+
+
+def test_a_small_layer_needs_no_thread(root: Path) -> None:
+    with mock.patch.object(threads.Lane, "put", side_effect=AssertionError("put into a lane")):
+        unpack(tars.tar(FIRST, tars.entry(b"a", b"1"), tars.directory(b"d"), tars.entry(b"d/a", b"1")), root)
+    assert contents(root) == {"first": b"1", "a": b"1", "d": "d", "d/a": b"1"}
+
+
 @pytest.mark.parametrize("jobs", [(1, 1), (3, 2), (1000, 16)])
 @pytest.mark.parametrize("before", [0, 10, 300])
 def test_an_error_in_a_run_names_its_entry(before: int, jobs: tuple[int, int], root: Path) -> None:

@@ -48,3 +48,13 @@ def engine() -> Engine:
     except ImportError as error:
         return Engine(None, f"layerstore-native was installed without its kernels, as without a C compiler ({error})")
     return Engine(_kernels, "layerstore-native is installed")
+
+
+def keep_memory() -> None:
+    """Let this process keep the memory that it frees, where the kernels can have it so: then it is used again.
+
+    It is for a program that ends after one operation. It has to be called before there are threads.
+    """
+    kernels = engine().kernels
+    if kernels is not None:
+        kernels.keep_memory()

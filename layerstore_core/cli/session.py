@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from layerstore_core.base.kernels import keep_memory
 from layerstore_core.cli import output
 from layerstore_core.errors import UserNamespaceError, done_before, while_doing
 
@@ -74,6 +75,9 @@ class Session:
         config = self.config()
         if not reading if content is None else content:
             self._enter_namespace(config, create=create, only_for_owners=reading, lasting=lasting)
+        if create:
+            # Such a command gets and frees memory for all of a layer's bytes, a piece at a time, and ends soon.
+            keep_memory()
         from layerstore_core.errors import RootInUse
         from layerstore_core.store.store import LayerStore
 

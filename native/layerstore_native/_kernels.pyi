@@ -88,6 +88,9 @@ def headers(
         the number of that piece; and its `padding` and `offset`.
     """
 
+def keep_memory() -> None:
+    """Let this process keep the memory that it frees, for chunks of a tar; for programs that end soon."""
+
 def lines(run: Run, position: int, /) -> bytearray:
     """Return the tar-split lines of a run, two for each entry; the first has the given position."""
 

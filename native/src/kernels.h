@@ -28,6 +28,7 @@ int add_fields(PyObject *module);
 int add_headers(PyObject *module);
 int add_lines(PyObject *module);
 int add_make(PyObject *module);
+int add_memory(PyObject *module);
 int add_names(PyObject *module);
 int add_pack(PyObject *module);
 int add_pieces(PyObject *module);

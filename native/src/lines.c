@@ -70,13 +70,28 @@ static char *put_character(char *to, const uint8_t *text, size_t size)
     return to + size;
 }
 
+/* Return how many characters a name begins with that are ASCII and not escaped: nearly all names have no others. */
+static size_t plain_length(const uint8_t *name, size_t length)
+{
+    size_t at = 0;
+
+    while (at < length && name[at] >= 0x20 && name[at] < 0x80 && name[at] != '"' && name[at] != '&' &&
+           name[at] != '<' && name[at] != '>' && name[at] != '\\')
+        at++;
+    return at;
+}
+
 /* Write the field of a name: `name` if it is UTF-8, else `name_raw` in base64. */
 static char *put_name(char *to, const uint8_t *name, size_t length)
 {
-    if (!is_utf8(name, length))
+    size_t plain = plain_length(name, length);
+
+    if (!is_utf8(name + plain, length - plain))
         return put(ls_base64(put(to, "\"name_raw\":\""), name, length), "\",");
     to = put(to, "\"name\":\"");
-    for (size_t at = 0, size; at < length; at += size) {
+    memcpy(to, name, plain);
+    to += plain;
+    for (size_t at = plain, size; at < length; at += size) {
         size = ls_utf8(name + at, length - at);
         to = put_character(to, name + at, size);
     }

@@ -11,6 +11,7 @@ static int execute(PyObject *module)
         add_headers,
         add_lines,
         add_make,
+        add_memory,
         add_names,
         add_pack,
         add_pieces,

@@ -139,8 +139,10 @@ ABSOLUTE: Final = {
 UPDATE: Final = 0.3
 MEMORY: Final = 120 * _MIB
 FLAT: Final = 1.1
-#: The layers of an image may take at most so many times the time that the cores allow.
+#: What is done at once may take at most so many times the time that the cores allow.
 NEAR: Final = 1.2
+#: How the layers of a work are registered at once, and how one by one.
+_AT_ONCE: Final = {"image": ("together", "one by one"), "processes": ("at once", "one after another")}
 
 
 def rows(results: Mapping[str, Any]) -> list[Row]:
@@ -159,9 +161,11 @@ def rows(results: Mapping[str, Any]) -> list[Row]:
     if "pull" in works:
         ours = [name for name in works["pull"] if name.startswith("layerstore") and works["pull"][name].ran]
         found += [_memory(f"{name} of {titles['pull']}", _peak(works["pull"][name])) for name in ours]
-    if "image" in works:
-        cores = results["machine"]["cores"]
-        found += [_image(titles["image"], driver, works["image"], cores) for driver in ("overlay2", "vfs")]
+    cores = results["machine"]["cores"]
+    for work, (together, single) in _AT_ONCE.items():
+        for driver in ("overlay2", "vfs") if work in works else ():
+            both = [works[work][f"layerstore, {driver}, {how}"] for how in (together, single)]
+            found.append(_at_once(f"{titles[work]}: {driver}", single, both, cores))
     for title, sizes in results.get("memory", {}).items():
         found += [_memory(f"{what} of {title}", size) for what, size in sizes.items()]
     for name, what in (("growth", "entries of a layer"), ("depth", "layers below")):
@@ -180,10 +184,10 @@ def _absolute(title: str, name: str, found: Measured, most: float) -> Row:
     return Row(f"{title}: {name}", target, text, found.median < most)
 
 
-def _image(title: str, driver: str, results: Results, cores: int) -> Row:
-    """Compare layers registered together with layers registered one by one. The limit is that all cores always work."""
-    together, single = (results[f"layerstore, {driver}, {how}"] for how in ("together", "one by one"))
-    title, target = f"{title}: {driver}", f"within {NEAR - 1:.0%} of what {cores} cores allow, one by one being 1"
+def _at_once(title: str, how: str, measured: Sequence[Measured], cores: int) -> Row:
+    """Compare layers registered at once with layers registered one by one. The limit is that all cores always work."""
+    together, single = measured
+    target = f"within {NEAR - 1:.0%} of what {cores} cores allow, {how} being 1"
     found = ratio(together.seconds, single.seconds)
     if found is None:
         return Row(title, target, f"not measured: {together.missing or single.missing}", None)

@@ -60,6 +60,11 @@ WORKS: Final = {
     "cat": Work(f"read one file of {_EIGHT}", reading.reading, "layerstore cat"),
     "diff": Work(f"compare {_EIGHT}, with one of a layer more", reading.comparing, "layerstore diff"),
     "image": Work(f"{_EIGHT} in all", stores.image, "layerstore, overlay2, one by one"),
+    "processes": Work(
+        "8 processes on one root, {options.entries:,} entries in all",
+        stores.processes,
+        "layerstore, overlay2, one after another",
+    ),
     "load": Work(f"load {_EIGHT} in all, gzip-compressed", stores.loading, "docker load"),
     "pull": Work(
         "pull an image of three gzip layers: {options.pulled_entries:,} small files and four large ones",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 import shutil
 import subprocess
 import tarfile
@@ -64,6 +65,28 @@ def image(shop: Workshop) -> list[Contender]:
         for how in ("together", "one by one")
     ]
     return [*found, docker_load(shop, shop.archive_of(shop.image_layers, "image"), "bench-image")]
+
+
+def processes(shop: Workshop) -> list[Contender]:
+    """Return the contenders that register eight layers in one root: eight processes at once, and one after another."""
+    found = []
+    for driver in ("overlay2", "vfs"):
+        # Each word is a tar, and what follows it is the same for all.
+        command = shlex.join(layerstore("register", driver=driver))
+        scripts = {
+            "at once": f'for tar; do {command} "$tar" & all="$all $!"; done; for one in $all; do wait $one; done',
+            "one after another": f'for tar; do {command} "$tar"; done',
+        }
+        found += [
+            Contender(
+                f"layerstore, {driver}, {how}",
+                "eight processes; hash, tar-split, extraction, commit",
+                shell(script, *(str(path) for path, _ in shop.image_layers)),
+                needs_root=driver == "overlay2",
+            )
+            for how, script in scripts.items()
+        ]
+    return found
 
 
 def loading(shop: Workshop) -> list[Contender]:

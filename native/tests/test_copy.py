@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import struct
 import subprocess
 import tempfile
 from pathlib import Path
@@ -178,3 +180,38 @@ def test_wrong_arguments_are_refused(root: Path, target: Path) -> None:
     with pytest.raises(NotADirectoryError):
         kernels.copy_directory(file, file, 0, 0, 0, 0, 1, b"\0")
     os.close(file)
+
+
+def access_list(named: int) -> bytes:
+    """Return an access list: owner, a named user, group, mask, others (`linux/posix_acl_xattr.h`)."""
+    no_id = 0xFFFFFFFF
+    entries = [(1, 7, no_id), (2, 6, named), (4, 5, no_id), (16, 7, no_id), (32, 4, no_id)]
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+
+
+def test_access_lists_and_sockets_are_those_of_the_twin(root: Path, target: Path, tmp_path: Path) -> None:
+    """A directory's default access list is not inherited by what is copied into it."""
+    try:
+        os.setxattr(root, "system.posix_acl_default", access_list(12345))
+    except OSError:
+        pytest.skip("the file system of the temporary directory has no access lists")
+    for name in ("d", "d/e"):
+        (root / name).mkdir()
+    (root / "d/file").write_bytes(b"content")
+    (root / "d/plain").write_bytes(b"content")
+    for attribute in ("system.posix_acl_access", "system.posix_acl_default"):
+        os.removexattr(root / "d/e", attribute)
+    os.removexattr(root / "d/plain", "system.posix_acl_access")
+    os.setxattr(root / "d/file", "system.posix_acl_access", access_list(54321))
+    (root / "d/file").chmod(0o640)
+    descriptor = os.open(root, os.O_RDONLY)
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(f"/proc/self/fd/{descriptor}/socket")
+    os.close(descriptor)
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    copy_tree(root, target)
+    with plain_way():
+        copy_tree(root, plain)
+    assert snapshot(target) == snapshot(plain) == snapshot(root)
+    assert os.getxattr(target, "system.posix_acl_default") == access_list(12345)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 
 import pytest
 
-from layerstore_core.base.threads import Dropped, Threads, cores, submit
+from layerstore_core.base.threads import Dropped, Threads, cores, submit, wait_for_all
 from tests.base.threads.ending import SECONDS, within_seconds
 
 
@@ -80,3 +81,20 @@ def test_own_threads_that_are_closed_drop_what_has_not_begun() -> None:
     own.close()
     assert first.result() == "first"
     assert not any(thread.name == "closed" for thread in threading.enumerate())
+
+
+def test_waiting_for_all_goes_on_after_an_interrupt_and_raises_no_error_of_a_call() -> None:
+    may_go = threading.Event()
+
+    def fail() -> None:
+        may_go.wait(SECONDS)
+        raise KeyError("key")
+
+    tasks = [submit(fail) for _ in range(4)]
+    timers = [threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)), threading.Timer(0.15, may_go.set)]
+    for timer in timers:
+        timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        wait_for_all(tasks)
+    assert all(isinstance(task.error, KeyError) for task in tasks)
+    wait_for_all(tasks)

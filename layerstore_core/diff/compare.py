@@ -71,9 +71,19 @@ class Comparison:
             self._lower.close()
 
     @property
-    def is_blind(self) -> bool:
-        """Whether nothing is known of two trees: everything has to be compared."""
-        return self._lower is not None and self._touched is None and self._stamps is None
+    def is_for_kernel(self) -> bool:
+        """Whether the kernel can compare the trees: there are two, and no touched paths."""
+        return self._lower is not None and self._touched is None
+
+    @property
+    def stamps(self) -> Stamps | None:
+        """The stamps of the upper tree."""
+        return self._stamps
+
+    @property
+    def device(self) -> int:
+        """The device of the upper tree's root."""
+        return self._device
 
     def walks(self) -> list[TreeWalk]:
         """Return new walks through the two trees, for another thread, which has to close them."""
@@ -207,7 +217,7 @@ class Comparison:
                 try:
                     if listing is None:
                         self._lower.enter(self._upper.path)
-                    lower = os.stat(name, dir_fd=self._lower.fd, follow_symlinks=False) if in_lower else None
+                    lower = self._lower_status(name) if in_lower else None
                 except OSError as error:
                     self._add_context(error, name)
                     raise

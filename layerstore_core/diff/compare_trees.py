@@ -1,9 +1,10 @@
-"""Comparison of two trees: by the kernel in C in several threads, where nothing is known of them."""
+"""Comparison of two trees: by the kernel in C in several threads, where no touched paths are known."""
 
 from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from layerstore_core.tree.walk import TreeWalk
 
 #: The kinds of the kernel's notes: see `native/src/compare.h`.
-_NAME, _OTHER, _NEW, _SAME, _LEFT = b"nousl"
+_NAME, _OTHER, _NEW, _SAME, _LEFT, _UNTOUCHED = b"nouslt"
 _KINDS: Final = {ord(kind.value): kind for kind in ChangeKind}
 _INODES: Final = struct.Struct("=5Q")
 
@@ -56,7 +57,7 @@ def compare_trees(
     kernels = engine().kernels
     with Comparison(upper, lower, touched, stamps, root_owner) as comparison:
         waiting = [comparison.compare_roots()]
-        if kernels is not None and comparison.is_blind:
+        if kernels is not None and comparison.is_for_kernel:
             _compare_in_threads(comparison, waiting, kernels)
         while waiting:
             waiting += comparison.compare(waiting.pop())
@@ -81,11 +82,9 @@ class _Compared:
         self.others: list[bytes] = []
         self.failed: list[Directory] = []
 
-    def add(self, directory: bytes, notes: list[tuple[int, bytes, bytes]]) -> None:
-        """Add the notes of the kernel about a directory, and what is below it."""
-        above = directory + b"/" if directory else b""
-        for kind, below, more in notes:
-            path = above + below
+    def add(self, notes: list[tuple[int, bytes, bytes]]) -> None:
+        """Add the notes of the kernel."""
+        for kind, path, more in notes:
             if kind in _KINDS:
                 self.found[b"/" + path] = _KINDS[kind]
             elif kind == _NAME:
@@ -96,7 +95,7 @@ class _Compared:
             elif kind == _NEW:
                 self.failed.append(Directory(path, in_lower=False, untouched=False))
             else:
-                self.left.append(Directory(path, in_lower=True, untouched=False, unread=kind == _LEFT))
+                self.left.append(Directory(path, in_lower=True, untouched=kind == _UNTOUCHED, unread=kind == _LEFT))
 
 
 class _Part:
@@ -104,12 +103,16 @@ class _Part:
 
     Args:
         walks: the upper and the lower tree, for this part alone.
+        device: the device of the upper tree's root.
+        stamps: the stamps of the upper tree, for the kernel.
         kernels: the kernels.
         stop: ends the kernel's work.
     """
 
-    def __init__(self, walks: list[TreeWalk], kernels: ModuleType, stop: bytearray) -> None:
+    def __init__(self, walks: list[TreeWalk], device: int, stamps: bytes, kernels: ModuleType, stop: bytearray) -> None:
         self._upper, self._lower = walks
+        self._device = device
+        self._stamps = stamps
         self._kernels = kernels
         self._stop = stop
 
@@ -129,8 +132,10 @@ class _Part:
         path = directory.path
         upper, lower = self._upper.enter(path), self._lower.enter(path)
         changed = directory.unread and not same_xattrs(upper, lower)
-        notes, names = self._kernels.compare_directory(upper, lower, names, self._stop)
-        compared.add(path, notes)
+        notes, names = self._kernels.compare_directory(
+            upper, lower, names, self._stop, path, self._stamps, self._device, directory.untouched
+        )
+        compared.add(notes)
         if changed:
             compared.found[b"/" + path] = ChangeKind.MODIFY
         return names
@@ -151,10 +156,11 @@ def _compare_in_threads(comparison: Comparison, waiting: list[Directory], kernel
         return left
 
     stop = bytearray(1)
+    stamps = comparison.stamps.for_kernel(kernels) if comparison.stamps is not None else b""
+
+    def new_part() -> Callable[[list[Directory], int], _Compared]:
+        walks = [stack.enter_context(walk) for walk in comparison.walks()]
+        return _Part(walks, comparison.device, stamps, kernels, stop).compare
+
     with ExitStack() as stack:
-        share(
-            waiting,
-            lambda: _Part([stack.enter_context(walk) for walk in comparison.walks()], kernels, stop).compare,
-            take,
-            stop,
-        )
+        share(waiting, new_part, take, stop)

@@ -10,11 +10,19 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import cached_property
 from hashlib import blake2b
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from layerstore_core.base import inside
+from layerstore_core.base.kernels import engine
+from layerstore_core.tree.share import share
 from layerstore_core.tree.walk import TreeWalk
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 #: Bytes of a stamp: long enough that no two files of a tree have the same.
 _SIZE: Final = 16
@@ -28,7 +36,16 @@ class Stamps:
     """
 
     def __init__(self, data: bytes) -> None:
-        self._known = {data[start : start + _SIZE] for start in range(0, len(data), _SIZE)}
+        self._data = data
+
+    @cached_property
+    def _known(self) -> set[bytes]:
+        return {self._data[start : start + _SIZE] for start in range(0, len(self._data), _SIZE)}
+
+    def for_kernel(self, kernels: ModuleType) -> bytes:
+        """Return the stamps as the kernel takes them."""
+        ordered: bytes = kernels.sort_stamps(self._data)
+        return ordered
 
     def match(self, path: bytes, status: os.stat_result) -> bool:
         """Return whether the file at `path`, relative to the root, is the same file as then, and unchanged.
@@ -59,24 +76,59 @@ def take_stamps(root: str | os.PathLike[str], before_ns: int) -> bytes:
     Raises:
         OSError: something cannot be read; the error names it.
     """
-    found = []
+    kernels = engine().kernels
     with TreeWalk(root) as tree:
         waiting = [b""]
+        found: list[bytes] = []
+        if kernels is not None:
+            _take_in_threads(tree, waiting, before_ns, found, kernels)
         while waiting:
-            directory = waiting.pop()
-            status = os.fstat(tree.enter(directory))
-            if status.st_ctime_ns < before_ns:
-                found.append(_stamp(directory, status))
-            with os.scandir(tree.fd) as entries:
-                for entry in entries:
-                    path = tree.join(entry.name)
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(path)
-                        continue
-                    status = entry.stat(follow_symlinks=False)
-                    if status.st_ctime_ns < before_ns:
-                        found.append(_stamp(path, status))
+            _take(tree, waiting, before_ns, found)
     return b"".join(found)
+
+
+def _take(tree: TreeWalk, waiting: list[bytes], before_ns: int, found: list[bytes]) -> None:
+    """Take the stamps of the last directory that is waiting, and of the files in it."""
+    directory = waiting.pop()
+    status = os.fstat(tree.enter(directory))
+    if status.st_ctime_ns < before_ns:
+        found.append(_stamp(directory, status))
+    with os.scandir(tree.fd) as entries:
+        for entry in entries:
+            path = tree.join(entry.name)
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(path)
+                continue
+            status = entry.stat(follow_symlinks=False)
+            if status.st_ctime_ns < before_ns:
+                found.append(_stamp(path, status))
+
+
+def _take_in_threads(
+    tree: TreeWalk, waiting: list[bytes], before_ns: int, found: list[bytes], kernels: ModuleType
+) -> None:
+    """Take the stamps of all directories that are waiting, and of all below them."""
+    stop = bytearray(1)
+
+    def new_part() -> Callable[[list[bytes], int], list[bytes]]:
+        walk = stack.enter_context(tree.again())
+
+        def take(paths: list[bytes], names: int) -> list[bytes]:
+            while paths and names and not stop[0]:
+                path = paths.pop()
+                try:
+                    (notes, names), stamps = kernels.take_stamps(walk.enter(path), names, stop, path, before_ns)
+                except OSError as error:
+                    error.filename = walk.absolute(error.filename)
+                    raise
+                found.append(stamps or b"")
+                paths += [below for _, below, _ in notes]
+            return paths
+
+        return take
+
+    with ExitStack() as stack:
+        share(waiting, new_part, lambda left: left, stop)
 
 
 def _stamp(path: bytes, status: os.stat_result) -> bytes:

@@ -95,33 +95,60 @@ static size_t count_notes(const struct ls_walk *walk, const char *kinds)
 static void check(int source, int target, uint64_t budget)
 {
     struct ls_copy copy = {.masked = 07777, .uid = geteuid(), .gid = getegid(), .ways = 3};
-    struct ls_walk walk;
+    struct ls_comparison comparison = {.device = 0};
+    struct ls_walk *walk = &comparison.walk;
 
-    if (!ls_walk_begin(&copy.walk, budget, NULL) || !ls_walk_begin(&walk, UINT64_MAX, NULL))
+    if (!ls_walk_begin(&copy.walk, budget, NULL) || !ls_walk_begin(walk, UINT64_MAX, NULL))
         abort();
     ls_copy_directory(&copy, source, target);
-    ls_compare_directory(&walk, target, source);
-    if (copy.walk.error || walk.error)
+    ls_compare_directory(&comparison, target, source, false);
+    if (copy.walk.error || walk->error)
         abort();
     size_t left = count_notes(&copy.walk, "lo"), other = count_notes(&copy.walk, "m");
     /* All that was not left is there, and equal. A directory that was left is empty, so its content is missing too. */
-    if (count_notes(&walk, "Ao") || count_notes(&walk, "C") > left + other || (!left && count_notes(&walk, "D")))
+    if (count_notes(walk, "Ao") || count_notes(walk, "C") > left + other || (!left && count_notes(walk, "D")))
         abort();
-    ls_walk_end(&walk);
+    ls_walk_end(walk);
     ls_walk_end(&copy.walk);
 }
 
 /* Compare two trees of which nothing is known: whatever is found, nothing else happens. */
 static void check_others(int upper, int lower)
 {
-    struct ls_walk walk;
+    struct ls_comparison comparison = {.device = 0};
+    struct ls_walk *walk = &comparison.walk;
 
-    if (!ls_walk_begin(&walk, UINT64_MAX, NULL))
+    if (!ls_walk_begin(walk, UINT64_MAX, NULL))
         abort();
-    ls_compare_directory(&walk, upper, lower);
-    if (walk.error || count_notes(&walk, "ol"))
+    ls_compare_directory(&comparison, upper, lower, false);
+    if (walk->error || count_notes(walk, "ol"))
         abort();
-    ls_walk_end(&walk);
+    ls_walk_end(walk);
+}
+
+/* A tree that has all its stamps has no changes, whatever the other one is. */
+static void check_stamps(int upper, int lower)
+{
+    struct ls_taking taking = {.before = INT64_MAX};
+    struct ls_comparison comparison = {.device = 0};
+    struct stat status;
+
+    if (!ls_walk_begin(&taking.walk, UINT64_MAX, NULL) || !ls_walk_begin(&comparison.walk, UINT64_MAX, NULL) ||
+        fstat(upper, &status) < 0)
+        abort();
+    ls_take_stamps(&taking, upper);
+    if (taking.walk.error || taking.stamps.used % LS_STAMP || taking.walk.notes.used)
+        abort();
+    comparison.device = status.st_dev;
+    comparison.stamps = (struct ls_stamps){taking.stamps.data, taking.stamps.used / LS_STAMP};
+    ls_sort_stamps(taking.stamps.data, comparison.stamps.count);
+    ls_compare_directory(&comparison, upper, lower, true);
+    /* What is left is what the lower tree lacks. */
+    if (comparison.walk.error || count_notes(&comparison.walk, "ACDon"))
+        abort();
+    ls_walk_end(&comparison.walk);
+    ls_walk_end(&taking.walk);
+    free(taking.stamps.data);
 }
 
 /* Pack what is in a directory: each entry is whole blocks, and no longer than it may be. */
@@ -197,6 +224,7 @@ int ls_fuzz_trees(const uint8_t *data, size_t size)
     make_tree(source, data + 1, size - 1);
     make_tree(other, data + size / 3, size - size / 3);
     check_others(source, other);
+    check_stamps(source, other);
     check_upper(source, other);
     check_pack(source);
     check(source, target, data[0] % 2 ? UINT64_MAX : data[0] / 8u + 1);

@@ -8,7 +8,17 @@ from _typeshed import ReadableBuffer, WriteableBuffer
 #: What a kernel notes: a kind, a path below the directory that it began in, and more.
 Notes = list[tuple[int, bytes, bytes]]
 
-def compare_directory(upper: int, lower: int, names: int, stop: ReadableBuffer, /) -> tuple[Notes, int]:
+def compare_directory(
+    upper: int,
+    lower: int,
+    names: int,
+    stop: ReadableBuffer,
+    path: bytes,
+    stamps: ReadableBuffer,
+    device: int,
+    untouched: bool,
+    /,
+) -> tuple[Notes, int]:
     """Compare what is in two open directories, and in the directories below; see `src/compare.h`.
 
     Args:
@@ -16,6 +26,10 @@ def compare_directory(upper: int, lower: int, names: int, stop: ReadableBuffer, 
         lower: a descriptor.
         names: after so many names, no further directory is entered.
         stop: its first byte is set to end this soon, from another thread. The result is then of no use.
+        path: the path of the two directories, relative to the roots. The paths of the notes begin with it.
+        stamps: the stamps of the upper tree, as `sort_stamps` returns them; empty if there are none.
+        device: the device of the upper tree's root.
+        untouched: whether the upper directory has its stamp, so that no name in it was added or removed.
 
     Returns:
         The notes, and how many names are left of those that were allowed.
@@ -59,6 +73,28 @@ def copy_directory(
 
 def crc64(data: ReadableBuffer, checksum: int = 0, /) -> int:
     """Return the CRC-64/GO-ISO of a buffer, continued from an earlier result (0: of none)."""
+
+def sort_stamps(stamps: bytes, /) -> bytes:
+    """Return stamps sorted, as comparisons need them; without a part of one at the end."""
+
+def take_stamps(
+    directory: int, names: int, stop: ReadableBuffer, path: bytes, before_ns: int, /
+) -> tuple[tuple[Notes, int], bytes | None]:
+    """Take the stamps of an open directory and of what is below it; see `src/stamps.h`.
+
+    Args:
+        directory: a descriptor.
+        names: as for `compare_directory`.
+        stop: likewise.
+        path: the path of the directory, relative to the root. The paths of the notes begin with it.
+        before_ns: files that were changed at this time or later have no stamp.
+
+    Returns:
+        The result as of `compare_directory`, and the stamps; `None` for none.
+
+    Raises:
+        OSError: something cannot be read.
+    """
 
 def scan(buffer: bytes, position: int, padding: int, offset: int, max_entries: int, max_bytes: int, /) -> Run:
     """Scan the plain entries of a piece of a tar, up to the first that is not plain or not wholly in the buffer.

@@ -11,11 +11,16 @@
 
 /* The directories that are being compared. */
 struct place {
+    struct ls_comparison *comparison;
     struct ls_walk *walk;
     int upper;
     int lower;
+    bool untouched;   /* no name in the upper one was added or removed */
     uint64_t in_both; /* names that are in both */
 };
+
+/* What is known of a directory that is kept, to enter it later. */
+enum { UNREAD, SAME_INODE, UNTOUCHED };
 
 enum result { EQUAL, DIFFERENT, UNKNOWN };
 
@@ -175,6 +180,24 @@ static void note_names(struct place *place, const char *name, const struct stat 
     ls_note(place->walk, LS_COMPARE_NAME, name, &inodes, sizeof inodes);
 }
 
+/* Whether the file at a name is certainly as it was when the stamps were taken, and the lower tree has it. */
+static bool is_unchanged(struct place *place, const char *name, const struct stat *upper)
+{
+    struct ls_comparison *comparison = place->comparison;
+    struct ls_walk *walk = place->walk;
+    size_t length = walk->path.used;
+    uint8_t stamp[LS_STAMP];
+    struct stat lower;
+
+    if (!comparison->stamps.count || upper->st_dev != comparison->device ||
+        !ls_append(walk, &walk->path, name, strlen(name)))
+        return false;
+    bool known = ls_stamp(stamp, (const char *)walk->path.data, walk->path.used, upper) &&
+                 ls_has_stamp(&comparison->stamps, stamp);
+    ls_path_up(walk, length);
+    return known && (place->untouched || fstatat(place->lower, name, &lower, AT_SYMLINK_NOFOLLOW) == 0);
+}
+
 static void visit_upper(void *context, const char *name, unsigned char type)
 {
     struct place *place = context;
@@ -188,6 +211,12 @@ static void visit_upper(void *context, const char *name, unsigned char type)
         /* A name that has vanished is as one that was never there. */
         if (errno != ENOENT)
             ls_note(walk, LS_COMPARE_OTHER, name, NULL, 0);
+        return;
+    }
+    if (is_unchanged(place, name, &upper)) {
+        place->in_both++;
+        if (S_ISDIR(upper.st_mode))
+            ls_keep(walk, name, UNTOUCHED);
         return;
     }
     if (fstatat(place->lower, name, lower, AT_SYMLINK_NOFOLLOW) < 0) {
@@ -206,7 +235,7 @@ static void visit_upper(void *context, const char *name, unsigned char type)
     note_names(place, name, &upper, lower);
     if (S_ISDIR(upper.st_mode)) {
         if (lower && S_ISDIR(lower->st_mode))
-            ls_keep(walk, name, same_inode(&upper, lower));
+            ls_keep(walk, name, same_inode(&upper, lower) ? SAME_INODE : UNREAD);
         else
             ls_note(walk, LS_COMPARE_NEW, name, NULL, 0);
     }
@@ -231,28 +260,35 @@ static void visit_lower(void *context, const char *name, unsigned char type)
         ls_note(place->walk, errno == ENOENT ? LS_COMPARE_DELETE : LS_COMPARE_OTHER, name, NULL, 0);
 }
 
-static void compare_directory(struct ls_walk *walk, int upper, int lower, unsigned depth);
+static void compare_directory(struct ls_comparison *comparison, int upper, int lower, bool untouched, unsigned depth);
+
+static char kind_of(uint8_t known)
+{
+    return known == UNREAD ? LS_COMPARE_LEFT : known == UNTOUCHED ? LS_COMPARE_UNTOUCHED : LS_COMPARE_SAME;
+}
 
 /* The name is not used any more once the directory is compared: see ls_kept_name. */
-static void enter(struct ls_walk *walk, int upper, int lower, const char *name, bool same, unsigned depth)
+static void enter(struct place *place, const char *name, uint8_t known, unsigned depth)
 {
+    struct ls_walk *walk = place->walk;
     size_t length = walk->path.used;
     int first = -1, second = -1;
     enum result result = UNKNOWN;
 
     if (depth < LS_MAX_DEPTH && walk->budget) {
-        first = ls_open_directory(upper, name);
-        second = first < 0 ? -1 : ls_open_directory(lower, name);
+        first = ls_open_directory(place->upper, name);
+        second = first < 0 ? -1 : ls_open_directory(place->lower, name);
     }
     if (second >= 0)
-        result = same ? EQUAL
-                      : compare_xattrs(walk, (struct ls_attributed){first, NULL}, (struct ls_attributed){second, NULL});
+        result = known != UNREAD ? EQUAL
+                                 : compare_xattrs(walk, (struct ls_attributed){first, NULL},
+                                                  (struct ls_attributed){second, NULL});
     if (result == UNKNOWN)
-        ls_note(walk, same ? LS_COMPARE_SAME : LS_COMPARE_LEFT, name, NULL, 0);
+        ls_note(walk, kind_of(known), name, NULL, 0);
     else if (result == DIFFERENT)
         ls_note(walk, LS_COMPARE_MODIFY, name, NULL, 0);
     if (result != UNKNOWN && ls_path_down(walk, name)) {
-        compare_directory(walk, first, second, depth);
+        compare_directory(place->comparison, first, second, known == UNTOUCHED, depth);
         ls_path_up(walk, length);
     }
     if (second >= 0)
@@ -261,27 +297,36 @@ static void enter(struct ls_walk *walk, int upper, int lower, const char *name, 
         close(first);
 }
 
-static void compare_directory(struct ls_walk *walk, int upper, int lower, unsigned depth)
+/* Note the names that are only in the lower directory. */
+static void find_deleted(struct place *place)
 {
-    struct place place = {walk, upper, lower, 0};
-    size_t first = walk->names.used;
     uint64_t in_lower = 0;
 
-    ls_each_name(walk, upper, visit_upper, &place);
-    ls_each_name(walk, lower, count_lower, &in_lower);
+    ls_each_name(place->walk, place->lower, count_lower, &in_lower);
     /* Nearly always all names of the lower tree were seen already, and need not be looked up. */
-    if (in_lower != place.in_both)
-        ls_each_name(walk, lower, visit_lower, &place);
+    if (in_lower != place->in_both)
+        ls_each_name(place->walk, place->lower, visit_lower, place);
+}
+
+static void compare_directory(struct ls_comparison *comparison, int upper, int lower, bool untouched, unsigned depth)
+{
+    struct ls_walk *walk = &comparison->walk;
+    struct place place = {comparison, walk, upper, lower, untouched, 0};
+    size_t first = walk->names.used;
+
+    ls_each_name(walk, upper, visit_upper, &place);
+    if (!untouched)
+        find_deleted(&place);
     size_t end = walk->names.used;
     for (size_t at = first; at < end && !ls_walk_ended(walk);) {
-        bool same = walk->names.data[at] != 0;
+        uint8_t known = walk->names.data[at];
         const char *name = ls_kept_name(walk, &at);
-        enter(walk, upper, lower, name, same, depth + 1);
+        enter(&place, name, known, depth + 1);
     }
     walk->names.used = first;
 }
 
-void ls_compare_directory(struct ls_walk *walk, int upper, int lower)
+void ls_compare_directory(struct ls_comparison *comparison, int upper, int lower, bool untouched)
 {
-    compare_directory(walk, upper, lower, 0);
+    compare_directory(comparison, upper, lower, untouched, 0);
 }

@@ -195,7 +195,7 @@ static bool copy_name(struct place *place, const char *name, unsigned char type)
     if (type == DT_DIR) {
         if (mkdirat(place->target, name, 0700) < 0)
             return false;
-        ls_keep(&place->copy->walk, name, false);
+        ls_keep(&place->copy->walk, name, 0);
         return true;
     }
     if ((type != DT_LNK && type != DT_UNKNOWN) || fstatat(place->source, name, &status, AT_SYMLINK_NOFOLLOW) < 0)

@@ -33,6 +33,7 @@ int add_names(PyObject *module);
 int add_pack(PyObject *module);
 int add_pieces(PyObject *module);
 int add_scan(PyObject *module);
+int add_stamps(PyObject *module);
 int add_upper(PyObject *module);
 
 /* Return the set in an object of the type `Names`. It lives as long as the object. */

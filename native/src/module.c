@@ -16,6 +16,7 @@ static int execute(PyObject *module)
         add_pack,
         add_pieces,
         add_scan,
+        add_stamps,
         add_upper,
     };
 

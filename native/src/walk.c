@@ -20,8 +20,7 @@ struct entry {
     char name[];
 };
 
-/* Append bytes; note in the walk if there is no memory for them. */
-static bool append(struct ls_walk *walk, struct ls_bytes *bytes, const void *data, size_t length)
+bool ls_append(struct ls_walk *walk, struct ls_bytes *bytes, const void *data, size_t length)
 {
     if (length > bytes->room - bytes->used) {
         size_t room = bytes->room ? bytes->room : 4096;
@@ -105,17 +104,15 @@ void ls_note(struct ls_walk *walk, char kind, const char *name, const void *more
     }
     struct ls_head head = {(uint8_t)kind, (uint32_t)(own + above), (uint32_t)length};
     struct ls_bytes *notes = &walk->notes;
-    if (append(walk, notes, &head, sizeof head) && append(walk, notes, walk->path.data, above) &&
-        append(walk, notes, name, own))
-        append(walk, notes, more, length);
+    if (ls_append(walk, notes, &head, sizeof head) && ls_append(walk, notes, walk->path.data, above) &&
+        ls_append(walk, notes, name, own))
+        ls_append(walk, notes, more, length);
 }
 
-void ls_keep(struct ls_walk *walk, const char *name, bool flag)
+void ls_keep(struct ls_walk *walk, const char *name, uint8_t flag)
 {
-    char first = flag ? 1 : 0;
-
-    if (append(walk, &walk->names, &first, 1))
-        append(walk, &walk->names, name, strlen(name) + 1);
+    if (ls_append(walk, &walk->names, &flag, 1))
+        ls_append(walk, &walk->names, name, strlen(name) + 1);
 }
 
 const char *ls_kept_name(const struct ls_walk *walk, size_t *at)
@@ -128,7 +125,7 @@ const char *ls_kept_name(const struct ls_walk *walk, size_t *at)
 
 bool ls_path_down(struct ls_walk *walk, const char *name)
 {
-    return append(walk, &walk->path, name, strlen(name)) && append(walk, &walk->path, "/", 1);
+    return ls_append(walk, &walk->path, name, strlen(name)) && ls_append(walk, &walk->path, "/", 1);
 }
 
 void ls_path_up(struct ls_walk *walk, size_t length)

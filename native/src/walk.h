@@ -39,6 +39,9 @@ struct ls_walk {
 /* What a visitor of names gets: the name in the current directory, and its type (DT_REG, ..., or DT_UNKNOWN). */
 typedef void ls_visit(void *context, const char *name, unsigned char type);
 
+/* Append bytes; note in the walk if there is no memory for them. */
+bool ls_append(struct ls_walk *walk, struct ls_bytes *bytes, const void *data, size_t length);
+
 /* Prepare a walk; return whether there was memory. `ls_walk_end` in any case. */
 bool ls_walk_begin(struct ls_walk *walk, uint64_t budget, const uint8_t *stop);
 void ls_walk_end(struct ls_walk *walk);
@@ -57,7 +60,7 @@ struct ls_head {
 void ls_note(struct ls_walk *walk, char kind, const char *name, const void *more, size_t length);
 
 /* Keep the name of a directory, to enter it later, and a flag, which is the byte before the name. */
-void ls_keep(struct ls_walk *walk, const char *name, bool flag);
+void ls_keep(struct ls_walk *walk, const char *name, uint8_t flag);
 
 /* Return the kept name at `*at`, and move on to the next one. It is valid until another name is kept. */
 const char *ls_kept_name(const struct ls_walk *walk, size_t *at);

@@ -13,6 +13,15 @@ const uint8_t *ls_stop_of(const Py_buffer *stop)
     return stop->buf;
 }
 
+bool ls_begin_at(struct ls_walk *walk, const Py_buffer *path)
+{
+    if (!path->len || (ls_append(walk, &walk->path, path->buf, (size_t)path->len) &&
+                       ls_append(walk, &walk->path, "/", 1)))
+        return true;
+    PyErr_NoMemory();
+    return false;
+}
+
 static PyObject *raise_error(const struct ls_walk *walk)
 {
     if (walk->error == ENOMEM)

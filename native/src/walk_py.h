@@ -8,6 +8,9 @@
 /* Check the buffer by which another thread ends a walk. */
 const uint8_t *ls_stop_of(const Py_buffer *stop);
 
+/* Let the path of a walk begin with that of a directory; return false with an exception if there is no memory. */
+bool ls_begin_at(struct ls_walk *walk, const Py_buffer *path);
+
 /* Return a walk's notes, as tuples of kind, path and more, and the rest of its budget; or raise its error. */
 PyObject *ls_result_of(const struct ls_walk *walk);
 

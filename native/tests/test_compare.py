@@ -41,7 +41,7 @@ def compare(upper: Path, lower: Path, *, names: int = MANY, stop: bytes = b"\0")
     """Compare two directories by the kernel; return the kinds and paths of its notes, sorted by path."""
     one, other = os.open(upper, os.O_RDONLY), os.open(lower, os.O_RDONLY)
     try:
-        notes, left = kernels.compare_directory(one, other, names, stop)
+        notes, left = kernels.compare_directory(one, other, names, stop, b"", b"", 0, False)
     finally:
         os.close(one)
         os.close(other)
@@ -148,7 +148,7 @@ def test_names_of_hard_linked_files_are_noted_with_their_inodes(upper: Path, low
     os.link(upper / "a", upper / "b")
     os.link(upper / "a", lower / "b")
     one, other = os.open(upper, os.O_RDONLY), os.open(lower, os.O_RDONLY)
-    notes, _ = kernels.compare_directory(one, other, MANY, b"\0")
+    notes, _ = kernels.compare_directory(one, other, MANY, b"\0", b"", b"", 0, False)
     os.close(one)
     os.close(other)
     inode = (upper / "a").stat().st_dev, (upper / "a").stat().st_ino
@@ -173,4 +173,4 @@ def test_wrong_arguments_are_refused(upper: Path, lower: Path) -> None:
     with pytest.raises(ValueError, match="is empty"):
         compare(upper, lower, stop=b"")
     with pytest.raises(OSError, match="Bad file descriptor"):
-        kernels.compare_directory(-1, -1, 1, b"\0")
+        kernels.compare_directory(-1, -1, 1, b"\0", b"", b"", 0, False)

@@ -17,7 +17,7 @@ from benchmarks import growth, report
 from benchmarks.contenders import CHECKOUT
 from benchmarks.daemons import containerd_daemon, docker_daemon, registry
 from benchmarks.measuring import alternate
-from benchmarks.targets import rows
+from benchmarks.targets import peers_of, rows
 from benchmarks.works import REGISTRIES, WORKS
 from benchmarks.workshop import Options, Workshop
 from layerstore_core.base.kernels import engine
@@ -43,7 +43,14 @@ def main() -> None:
         with tempfile.TemporaryDirectory(
             prefix="layerstore-bench-", dir=arguments.work, ignore_cleanup_errors=True
         ) as at:
-            _measure(name, Path(at), options, results, daemons=not arguments.no_daemons)
+            _measure(
+                name,
+                Path(at),
+                options,
+                results,
+                daemons=not arguments.no_daemons,
+                targets_only=arguments.targets_only,
+            )
         load.append(os.getloadavg()[0])
         results["machine"]["load"] = [min(load), max(load)]
         arguments.output.mkdir(parents=True, exist_ok=True)
@@ -53,7 +60,9 @@ def main() -> None:
     _progress(f"written to {arguments.output}")
 
 
-def _measure(name: str, work: Path, options: Options, results: dict[str, Any], *, daemons: bool) -> None:
+def _measure(
+    name: str, work: Path, options: Options, results: dict[str, Any], *, daemons: bool, targets_only: bool
+) -> None:
     with ExitStack() as stack:
         docker = ctr = host = None
         if daemons and name in _WITH_DAEMONS:
@@ -73,7 +82,11 @@ def _measure(name: str, work: Path, options: Options, results: dict[str, Any], *
             one = WORKS[name]
             title = one.title.format(options=options, megabytes=options.large // 10**6)
             rounds = options.rounds * one.times if options.rounds > 1 else 1  # a single round is a trial
-            found = alternate(one.contenders(shop), work, rounds, _progress)
+            contenders = one.contenders(shop)
+            if targets_only:
+                named = {one.reference, *peers_of(name)}
+                contenders = [who for who in contenders if who.name.startswith("layerstore") or who.name in named]
+            found = alternate(contenders, work, rounds, _progress)
             results["work"][name] = {
                 "title": title,
                 "reference": one.reference,
@@ -112,6 +125,7 @@ def _parse() -> argparse.Namespace:
     # Rounds of fewer entries would be too short to measure.
     parser.add_argument("--growth-entries", type=int, default=20_000, help="entries of a round of growth, at least")
     parser.add_argument("--no-daemons", action="store_true", help="leave Docker and containerd out")
+    parser.add_argument("--targets-only", action="store_true", help="leave out peers that no target names")
     parser.add_argument(
         "--output", type=Path, default=CHECKOUT / "benchmarks" / "results", help="directory of the results"
     )

@@ -145,6 +145,11 @@ NEAR: Final = 1.2
 _AT_ONCE: Final = {"image": ("together", "one by one"), "processes": ("at once", "one after another")}
 
 
+def peers_of(work: str) -> set[str]:
+    """Return the peers that a target of a piece of work names."""
+    return {peer for one in AGAINST if one.work == work for peer in (*one.peers, one.plus)}
+
+
 def rows(results: Mapping[str, Any]) -> list[Row]:
     """Return the rows of all targets that were measured."""
     works = {

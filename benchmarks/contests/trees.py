@@ -69,7 +69,7 @@ def comparing(shop: Workshop) -> list[Contender]:
     rsync = ["rsync", "-an", "--delete", f"{tree}/", f"{other}/"]
     return [
         *in_both_engines([ours]),
-        Contender("as vfs knows a copy", "what was touched since", known),
+        Contender("layerstore, as vfs knows a copy", "what was touched since", known),
         Contender("diff -rq", "types, content", ["diff", "-rq", "--no-dereference", str(tree), str(other)], "diff"),
         Contender("rsync -an --delete", "size, time, mode, owner", rsync, "rsync"),
         Contender("rsync -an --checksum --delete", "content by checksum, mode, owner", [*rsync, "--checksum"], "rsync"),

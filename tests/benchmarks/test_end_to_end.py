@@ -78,9 +78,12 @@ def test_the_benchmark_runs_all_works(tmp_path: Path) -> None:
 
 
 def test_the_benchmark_runs_only_the_chosen_work(tmp_path: Path) -> None:
-    run("benchmarks", "--only", "copy", "--entries", "50", "--rounds", "2", "--work", tmp_path, "--output", tmp_path)
+    sizes = ["--entries", "50", "--rounds", "2", "--work", tmp_path, "--output", tmp_path]
+    run("benchmarks", "--only", "copy", "changes", "--targets-only", *sizes)
     results = json.loads((tmp_path / "results.json").read_text())
-    assert set(results["work"]) == {"copy"}
+    assert set(results["work"]) == {"copy", "changes"}
+    theirs = [name for name in results["work"]["changes"]["contenders"] if not name.startswith("layerstore")]
+    assert theirs == ["rsync -an --delete", "rsync -an --checksum --delete"]
     assert len(results["work"]["copy"]["contenders"]["layerstore copy_tree"]["runs"]) == 2
     assert "growth" not in results
 

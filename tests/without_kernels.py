@@ -9,6 +9,9 @@ import pytest
 
 from layerstore_core.base.kernels import VARIABLE, engine
 
+#: A mark for tests that need the kernels.
+needs_kernels = pytest.mark.skipif(engine().kernels is None, reason=f"no kernels: {engine().reason}")
+
 
 @contextmanager
 def plain_way() -> Iterator[None]:

@@ -22,7 +22,7 @@ from layerstore_core.tarsplit.codec import LineWriter
 from layerstore_core.tarsplit.record import Recorder
 from tests import tars
 from tests.across.test_properties import names, whole_tars
-from tests.native import needs_kernels, without_kernels
+from tests.without_kernels import needs_kernels, plain_way
 
 headers = st.builds(
     tars.header,
@@ -149,7 +149,7 @@ def compare_runs_and_entries(tar: bytes) -> None:
         except InvalidLayer as error:
             return error.reason, error.offset
 
-    with without_kernels():
+    with plain_way():
         expected = result(1 << 20)
     assert result(1 << 20) == expected
     assert result(700) == expected

@@ -14,8 +14,8 @@ import pytest
 
 from layerstore_core.errors import InvalidLayer
 from tests import tars
-from tests.native import without_kernels
 from tests.pipeline import assemble_tar, unpack_tar
+from tests.without_kernels import plain_way
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -178,7 +178,7 @@ def test_failed_system_calls_leave_nothing_open(call: str, root: Path, monkeypat
         return real(*args, **options)
 
     tar = tars.tar(TAR[:-1024], *(tars.entry(b"m%d" % number, b"x", mode=0o4755) for number in range(3)))
-    with without_kernels(), monkeypatch.context() as patched:
+    with plain_way(), monkeypatch.context() as patched:
         patched.setattr(os, call, sometimes)
         with pytest.raises(OSError, match=r"No space left|lost on closing") as caught:
             unpack_tar(tar, root)
@@ -205,5 +205,5 @@ def test_an_interrupt_leaves_nothing_open(root: Path, monkeypatch: pytest.Monkey
         return real(fd, data)
 
     monkeypatch.setattr(os, "write", interrupted)
-    with without_kernels(), pytest.raises(KeyboardInterrupt):
+    with plain_way(), pytest.raises(KeyboardInterrupt):
         unpack_tar(TAR, root)

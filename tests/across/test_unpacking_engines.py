@@ -21,8 +21,8 @@ from layerstore_core.unpack.unpacker import unpack_layer
 from tests import tars
 from tests.across.test_properties import empty_root
 from tests.conftest import needs_root
-from tests.native import needs_kernels, without_kernels
 from tests.unpack.test_runs import limits, random_layers, small_jobs, state
+from tests.without_kernels import needs_kernels, plain_way
 
 pytestmark = [needs_kernels, needs_root]
 
@@ -57,7 +57,7 @@ def unpacked_apart(layers: list[bytes]) -> list[object]:
 def test_random_layers_above_others_are_the_same_by_the_kernels_and_without(
     layers: list[bytes], limit: tuple[int, int]
 ) -> None:
-    with without_kernels():
+    with plain_way():
         expected = unpacked_apart(layers)
     with small_jobs(*limit):
         assert unpacked_apart(layers) == expected

@@ -28,8 +28,8 @@ from layerstore_core.unpack.unpacker import unpack_layer
 from tests import tars
 from tests.across.test_properties import empty_root, entries, good_entries
 from tests.conftest import needs_root
-from tests.native import needs_kernels, without_kernels
 from tests.tree_state import contents, paths
+from tests.without_kernels import needs_kernels, plain_way
 
 pytestmark = needs_kernels
 
@@ -104,7 +104,7 @@ def unpacked(
 
 def in_both_ways(layers: list[bytes], **options: object) -> list[object]:
     """Unpack layers with the kernels and without; return what both have led to."""
-    with without_kernels():
+    with plain_way():
         expected = unpacked(layers, **options)  # type: ignore[arg-type]
     assert unpacked(layers, **options) == expected  # type: ignore[arg-type]
     return expected

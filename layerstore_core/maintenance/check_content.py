@@ -25,9 +25,11 @@ from layerstore_core.errors import InvalidLayer, LayerStoreError
 from layerstore_core.log import logger
 from layerstore_core.maintenance.finding import Finding
 from layerstore_core.records.own_state import recorded_drivers, state_directory
-from layerstore_core.store.handles import Layer
+from layerstore_core.store.export import tar_stream
+from layerstore_core.store.handles import Layer, live_layer
 from layerstore_core.store.store import LayerStore
 from layerstore_core.tar.layer_stream import LayerStream
+from layerstore_core.tarsplit.sources import Sources
 from layerstore_core.verify.difference import Difference, describe_differences
 from layerstore_core.verify.expected import LayerEntry, read_entries
 
@@ -151,10 +153,11 @@ def verify(store: LayerStore, layer: Layer, parent_verdict: Verdict | Task[Verdi
     """
     entries: deque[LayerEntry] = deque()
     complete = True
+    sources = Sources()
     try:
-        with layer.tar_stream() as stream:
+        with tar_stream(store.context, live_layer(layer), sources) as stream:
             try:
-                entries.extend(read_entries(LayerStream.over(stream)))
+                entries.extend(read_entries(LayerStream.over(stream), sources))
             except InvalidLayer as error:  # other readers of tars accept more than this one
                 logger.warning("the files of layer {} are not compared with its tar: {}", layer.chain_id, error)
                 complete = False

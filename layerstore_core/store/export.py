@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from layerstore_core.driver.hookspecs import FileGetter as OpenFiles
     from layerstore_core.store.context import StoreContext
     from layerstore_core.store.nodes import LayerNode
+    from layerstore_core.tarsplit.sources import Sources
 
 _CHUNK: Final = 1 << 20
 
@@ -34,14 +35,19 @@ _CHUNK: Final = 1 << 20
 assert BLOCKS_KEPT > QUEUE
 
 
-def tar_stream(context: StoreContext, node: LayerNode) -> BinaryIO:
+def tar_stream(context: StoreContext, node: LayerNode, sources: Sources | None = None) -> BinaryIO:
     """Open a layer's tar.
+
+    Args:
+        context: an open store.
+        node: the layer.
+        sources: gets the files that contents came from, as far as that is known, before they are read.
 
     Raises:
         IntegrityError: its tar-split file is missing.
     """
     with ExitStack() as opened:
-        chunks = _verified(_node_chunks(context, node, opened), node)
+        chunks = _verified(_node_chunks(context, node, opened, sources), node)
         # Buffered, because readers of tars rely on getting as many bytes as they ask for.
         return cast("BinaryIO", io.BufferedReader(IterStream(chunks, opened.pop_all().close), _CHUNK))
 
@@ -75,7 +81,9 @@ def copy_tar(
     return size
 
 
-def _node_chunks(context: StoreContext, node: LayerNode, opened: ExitStack) -> Iterable[bytes | memoryview]:
+def _node_chunks(
+    context: StoreContext, node: LayerNode, opened: ExitStack, sources: Sources | None = None
+) -> Iterable[bytes | memoryview]:
     record = node.record
     if context.driver.capabilities.reproduces_exact_diffs:
         return _joined(
@@ -84,7 +92,7 @@ def _node_chunks(context: StoreContext, node: LayerNode, opened: ExitStack) -> I
     lines, files = _lines_and_files(context, record.chain_id, record.cache_id, opened)
     # Of other getters we do not know that they only open files below one directory.
     if engine().kernels is not None and type(files) is TreeFiles:
-        return assemble_blocks(decode_blocks(lines.blocks()), files)
+        return assemble_blocks(decode_blocks(lines.blocks()), files, sources)
     return _joined(assemble(decode_entries(lines.blocks()), files))
 
 

@@ -16,7 +16,9 @@ from typing import Final, NamedTuple, Protocol
 from layerstore_core.base.paths import clean_name, leaves_root
 from layerstore_core.tar.entry import NO_XATTRS, EntryType, TarEntry
 from layerstore_core.tar.layer_stream import LayerStream
+from layerstore_core.tar.run import entry_of
 from layerstore_core.tar.whiteouts import AUFS_LINKS, NameKind, classify, whiteout_target
+from layerstore_core.tarsplit.sources import Sources
 from layerstore_core.unpack.create import mtime_to_set
 
 #: How many links are followed for one name before they are taken for a loop: the kernel's limit.
@@ -40,26 +42,43 @@ class LayerEntry(NamedTuple):
     Attributes:
         entry: the entry.
         digest: for a regular file, the sha256 of its payload as the tar stores it; otherwise empty.
+        source: device, inode and time of change (ns) of the file that the payload has just been read from; `None`: not
+            known. As long as the layer's file is that one, unchanged, its content is the payload.
     """
 
     entry: TarEntry
     digest: bytes
+    source: tuple[int, int, int] | None = None
 
 
-def read_entries(diff: LayerStream) -> Iterator[LayerEntry]:
+def read_entries(diff: LayerStream, sources: Sources | None = None) -> Iterator[LayerEntry]:
     """Read the entries of a tar, and compute the digests of their payloads.
+
+    Args:
+        diff: the tar.
+        sources: the files that its payloads came from.
 
     Raises:
         InvalidLayer: the tar is malformed or cut off.
     """
-    for entry in diff.entries():
-        digest = b""
-        if entry.type is EntryType.FILE:
-            sha256 = hashlib.sha256()
-            for chunk in diff.payload():
-                sha256.update(chunk)
-            digest = sha256.digest()
-        yield LayerEntry(entry, digest)
+    for item in diff.entries_and_runs():
+        if isinstance(item, TarEntry):
+            yield LayerEntry(item, _digest(diff.payload()) if item.type is EntryType.FILE else b"")
+            continue
+        for index in range(len(item)):
+            entry = entry_of(item, index)
+            if entry.type is not EntryType.FILE:
+                yield LayerEntry(entry, b"")
+                continue
+            source = sources.at(item.entry(index)[-1]) if sources is not None and entry.size else None
+            yield LayerEntry(entry, _digest([item.payload(index)]), source)
+
+
+def _digest(payload: Iterable[memoryview]) -> bytes:
+    sha256 = hashlib.sha256()
+    for chunk in payload:
+        sha256.update(chunk)
+    return sha256.digest()
 
 
 class ParentFile(NamedTuple):
@@ -105,6 +124,7 @@ class ExpectedFile:
         device: for a device: its numbers, as `os.makedev` returns them.
         size: for a regular file: its size in bytes.
         digest: for a regular file: the sha256 of its payload.
+        source: see `LayerEntry.source`.
         sparse: for a sparse file: its data regions, as offset and length in bytes.
         children: for a directory: the files that the layer adds in it, and `None` for each that the layer deletes.
         merged: for a directory: the parent's files in it show, too.
@@ -121,6 +141,7 @@ class ExpectedFile:
     device: int = 0
     size: int = 0
     digest: bytes = b""
+    source: tuple[int, int, int] | None = None
     sparse: list[tuple[int, int]] | None = None
     children: dict[bytes, ExpectedFile | None] = field(default_factory=dict)
     merged: bool = False
@@ -367,6 +388,7 @@ def _file_of(item: LayerEntry) -> ExpectedFile:
         device=os.makedev(entry.devmajor, entry.devminor) if is_device else 0,
         size=entry.size,
         digest=item.digest,
+        source=item.source,
         sparse=entry.sparse,
     )
     _apply_metadata(file, entry)

@@ -20,9 +20,12 @@ static void check_fill(const struct ls_pieces *pieces, size_t room)
         const size_t last = ls_plan(pieces, first, room, &planned);
         demand(last >= first && last <= pieces->count && planned <= room);
         uint8_t *const memory = malloc(planned + 1);
-        const size_t done = ls_fill(pieces, first, last, -1, memory, planned, &filled);
+        struct ls_source *const sources = malloc((last - first + 1) * sizeof *sources);
+        demand(memory && sources);
+        const size_t done = ls_fill(pieces, first, last, -1, memory, planned, sources, &filled);
         demand(done >= first && done <= last && filled <= planned && (done < last || filled == planned));
         free(memory);
+        free(sources);
         first = done + 1;
     }
 }

@@ -267,8 +267,18 @@ class Pieces:
     def plan(self, first: int, room: int, /) -> tuple[int, int]:
         """Return the piece after those, from `first` on, that fit into `room` bytes together, and their size."""
 
-    def fill(self, first: int, last: int, root: int, memory: WriteableBuffer, /) -> tuple[int, int]:
+    def fill(
+        self, first: int, last: int, root: int, memory: WriteableBuffer, sources: WriteableBuffer = ..., /
+    ) -> tuple[int, int]:
         """Write the bytes of the pieces from `first` to before `last`; files are read below the directory `root`.
+
+        Args:
+            first: a number of a piece.
+            last: likewise.
+            root: a descriptor.
+            memory: where the bytes are written.
+            sources: gets four numbers of 64 bits for each piece: where its file's content begins in the memory, and
+                the file's device, inode and time of change. The last three are 0 where no file was read.
 
         Returns:
             The first piece that was declined, or `last`, and how many bytes the pieces before it have. A piece is

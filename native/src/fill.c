@@ -109,9 +109,22 @@ static int read_all(int descriptor, uint8_t *memory, size_t length)
     return 1;
 }
 
+/* Store which file is open, so that a change of it after this shows. Return whether that is known. */
+static int identify(int descriptor, struct ls_source *source)
+{
+    struct stat status;
+
+    if (fstat(descriptor, &status))
+        return 0;
+    source->device = (int64_t)status.st_dev;
+    source->inode = (int64_t)status.st_ino;
+    source->changed = (int64_t)status.st_ctim.tv_sec * 1000000000 + status.st_ctim.tv_nsec;
+    return 1;
+}
+
 /* Read a file to its place. Return whether it is the registered one. */
 static int read_file(struct directories *directories, const struct ls_piece *piece, const uint8_t *path,
-                     uint8_t *memory)
+                     uint8_t *memory, struct ls_source *source)
 {
     char base[MAX_NAME + 1];
     size_t length = piece->name_length;
@@ -129,13 +142,13 @@ static int read_file(struct directories *directories, const struct ls_piece *pie
     const int descriptor = directory < 0 ? -1 : open_file(directory, base, piece->size);
     if (descriptor < 0)
         return 0;
-    const int whole = read_all(descriptor, memory, (size_t)piece->size);
+    const int whole = (!source || identify(descriptor, source)) && read_all(descriptor, memory, (size_t)piece->size);
     close(descriptor);
     return whole && ls_crc64(0, memory, (size_t)piece->size) == piece->crc;
 }
 
 size_t ls_fill(const struct ls_pieces *pieces, size_t first, size_t last, int root, uint8_t *memory, size_t length,
-               size_t *filled)
+               struct ls_source *sources, size_t *filled)
 {
     struct directories directories = {.root = root};
     size_t done = 0;
@@ -145,11 +158,16 @@ size_t ls_fill(const struct ls_pieces *pieces, size_t first, size_t last, int ro
         const size_t left = length - done;
         if (piece->segment_length > left || piece->size > left - piece->segment_length)
             break;
+        struct ls_source *const source = sources ? sources++ : NULL;
+        if (source)
+            *source = (struct ls_source){.position = (int64_t)(done + piece->segment_length)};
         memcpy(memory + done, pieces->arena + piece->segment, piece->segment_length);
-        if (piece->size &&
-            !read_file(&directories, piece, pieces->arena + piece->name, memory + done + piece->segment_length))
+        done += piece->segment_length;
+        if (piece->size && !read_file(&directories, piece, pieces->arena + piece->name, memory + done, source)) {
+            done -= piece->segment_length;
             break;
-        done += piece->segment_length + (size_t)piece->size;
+        }
+        done += (size_t)piece->size;
     }
     close_to_depth(&directories, 0);
     *filled = done;

@@ -107,21 +107,32 @@ static PyObject *fill(PyObject *self, PyObject *arguments)
 {
     const struct ls_pieces *const pieces = pieces_of(self);
     Py_ssize_t first, last;
-    Py_buffer memory;
+    Py_buffer memory, sources = {0};
     size_t done, filled;
+    PyObject *result = NULL;
     int root;
 
-    if (!PyArg_ParseTuple(arguments, "nniw*:fill", &first, &last, &root, &memory))
+    if (!PyArg_ParseTuple(arguments, "nniw*|w*:fill", &first, &last, &root, &memory, &sources))
         return NULL;
-    if (!check_range(pieces, first, last)) {
-        PyBuffer_Release(&memory);
-        return NULL;
+    if (!check_range(pieces, first, last))
+        goto end;
+    if (sources.buf && (size_t)sources.len / sizeof(struct ls_source) < (size_t)(last - first)) {
+        PyErr_SetString(PyExc_ValueError, "there is no room for so many sources");
+        goto end;
+    }
+    if ((uintptr_t)sources.buf % _Alignof(struct ls_source)) {
+        PyErr_SetString(PyExc_ValueError, "the sources are not aligned");
+        goto end;
     }
     Py_BEGIN_ALLOW_THREADS
-    done = ls_fill(pieces, (size_t)first, (size_t)last, root, memory.buf, (size_t)memory.len, &filled);
+    done = ls_fill(pieces, (size_t)first, (size_t)last, root, memory.buf, (size_t)memory.len, sources.buf, &filled);
     Py_END_ALLOW_THREADS
+    result = Py_BuildValue("(nn)", (Py_ssize_t)done, (Py_ssize_t)filled);
+end:
     PyBuffer_Release(&memory);
-    return Py_BuildValue("(nn)", (Py_ssize_t)done, (Py_ssize_t)filled);
+    if (sources.obj)
+        PyBuffer_Release(&sources);
+    return result;
 }
 
 static PyObject *get_end(PyObject *self, void *unused)

@@ -61,7 +61,7 @@ class LayerStream(io.RawIOBase):
         await_parents: called by the method of this name.
         count_implied: called with a number of bytes: the size of the entries that the tar would have in addition if it
             had one for each directory that its names imply. It raises an exception if the layer is too large then.
-        save_payloads: called by the method of this name.
+        save_payloads: the attribute of this name.
     """
 
     def __init__(
@@ -76,7 +76,9 @@ class LayerStream(io.RawIOBase):
         super().__init__()
         self.count_implied = count_implied
         self._await_parents = await_parents
-        self._save_payloads = save_payloads
+        #: Returns where the unpacker saves contents of this layer's files before it removes them; `None` if that is not
+        #: necessary. Who calls this has to do so, and to call it before anything is read: then a pipe is not spooled.
+        self.save_payloads = save_payloads
         self._scanner = scanner
         self._listener = listener
         self._current: TarEntry | None = None
@@ -114,16 +116,6 @@ class LayerStream(io.RawIOBase):
         """
         if self._await_parents is not None:
             self._await_parents()
-
-    def save_payloads(self) -> SavedPayloads | None:
-        """Return where the unpacker saves contents of this layer's files before it removes them.
-
-        Who calls this has to do so, and to call it before anything is read: then a pipe is not spooled.
-
-        Returns:
-            `None` if that is not necessary.
-        """
-        return self._save_payloads()
 
     @property
     def read_raw(self) -> bool:

@@ -30,10 +30,6 @@ _TYPES: Final = (
     (EntryType.HARDLINK, b"1"),
 )
 
-#: What `entry` returns: type, name, mode, user, group, size; time in seconds, and nanoseconds after them; target of a
-#: link; extended attributes, or `None`; offset of the first header in the tar; offset of the payload there.
-Fields = tuple[int, bytes, int, int, int, int, int, int, bytes, dict[bytes, bytes] | None, int, int]
-
 
 class Run(Protocol):
     """Run of plain entries, as the kernel `scan` returns it. It keeps the bytes that it was read from.
@@ -58,8 +54,15 @@ class Run(Protocol):
     def kinds(self) -> list[tuple[int, int, int, int, int]]: ...
     def __len__(self) -> int: ...
 
-    def entry(self, index: int, /) -> Fields:
-        """Return the fields of an entry."""
+    def entry(
+        self, index: int, /
+    ) -> tuple[int, bytes, int, int, int, int, int, int, bytes, dict[bytes, bytes] | None, int, int]:
+        """Return the fields of an entry.
+
+        Returns:
+            Type, name, mode, user, group, size; time in seconds, and nanoseconds after them; target of a link; extended
+            attributes, or `None`; offset of the first header in the tar; offset of the payload there.
+        """
 
     def segment(self, index: int, /) -> bytes:
         """Return the bytes of the tar from the last payload to that of an entry: padding and headers."""

@@ -310,27 +310,29 @@ static void read_seeds(const char *path)
     free(entries);
 }
 
+/* Return the value of the option `name`, which ends with "="; NULL if the word is not that option. */
+static const char *value_of(const char *word, const char *name)
+{
+    return strncmp(word, name, strlen(name)) == 0 ? word + strlen(name) : NULL;
+}
+
 static bool take_option(const char *word)
 {
-    const char *equals = strchr(word, '=');
+    const char *value;
 
-    if (word[0] != '-' || equals == NULL)
-        return false;
-    size_t length = (size_t)(equals - word);
-    const char *value = equals + 1;
-    if (strncmp(word, "-seconds", length) == 0)
+    if ((value = value_of(word, "-seconds=")))
         options.seconds = strtod(value, NULL);
-    else if (strncmp(word, "-runs", length) == 0)
+    else if ((value = value_of(word, "-runs=")))
         options.runs = strtoull(value, NULL, 10);
-    else if (strncmp(word, "-seed", length) == 0)
+    else if ((value = value_of(word, "-seed=")))
         options.seed = strtoull(value, NULL, 10);
-    else if (strncmp(word, "-max_len", length) == 0)
+    else if ((value = value_of(word, "-max_len=")))
         options.longest = strtoull(value, NULL, 10);
-    else if (strncmp(word, "-timeout", length) == 0)
+    else if ((value = value_of(word, "-timeout=")))
         options.timeout = (unsigned)strtoul(value, NULL, 10);
-    else if (strncmp(word, "-keep", length) == 0)
+    else if ((value = value_of(word, "-keep=")))
         options.keep = value;
-    else if (strncmp(word, "-crash", length) == 0)
+    else if ((value = value_of(word, "-crash=")))
         options.crash = value;
     else
         return false;

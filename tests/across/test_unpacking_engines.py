@@ -1,4 +1,4 @@
-"""Unpacking by the kernels and without: above other layers, and with the rights of an ordinary user."""
+"""Unpacking by the kernels and without: above other layers, with an ordinary user's rights, and on a full disk."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from layerstore_overlay.lowers import LowerLayers, OverlayXattrs
 from layerstore_overlay.unpack import OverlayWhiteouts
@@ -108,3 +109,27 @@ def test_an_ordinary_user_has_the_same_files_and_warning_by_the_kernels_and_with
     expected = unpack("0")
     assert "owners (of " in str(expected[1])
     assert unpack("1") == expected
+
+
+def test_a_disk_that_is_full_fails_the_same_entry(tmp_path: Path) -> None:
+    """All files before it are whole, and nothing is left of it or of later ones."""
+    parts = [tars.entry(b"f%d" % number, b"x" * 9000, mode=0o640) for number in range(300)]
+
+    def unpack() -> tuple[object, ...]:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", tmp_path], check=True)
+        try:
+            with pytest.raises(OSError, match="No space left on device") as caught:
+                unpack_layer(LayerStream(TarScanner(io.BytesIO(tars.tar(*parts)).read)), str(tmp_path))
+            sizes = {name: (tmp_path / name).stat().st_size for name in os.listdir(tmp_path)}
+        finally:
+            subprocess.run(["umount", tmp_path], check=True)
+        failed = caught.value.__notes__[0].partition(" into ")[0]
+        return failed, {name: size for name, size in sizes.items() if size == 9000}, len(sizes)
+
+    with plain_way():
+        expected = unpack()
+    failed, whole, count = unpack()
+    assert (failed, whole) == expected[:2]
+    assert isinstance(whole, dict)
+    assert failed == f"while unpacking 'f{len(whole)}'"
+    assert count <= len(whole) + 1

@@ -121,7 +121,7 @@ class Applier:
             self._creator.apply_root_metadata(entry, self._tree.enter(b""))
             self.has_root_entry = True
             return
-        directory, base = self.parent_of(name)
+        directory, base = self._parent_of(name)
         with self._tree.pinned(directory):
             try:
                 self._make(entry, content, directory, base)
@@ -163,16 +163,20 @@ class Applier:
         else:
             self._creator.special(entry, directory, base)
 
-    def parent_of(self, name: bytes) -> tuple[Directory, bytes]:
+    def _parent_of(self, name: bytes) -> tuple[Directory, bytes]:
         """Return the directory that an entry goes into, made if it is missing, and the entry's name in it."""
         parent, _, base = name.rpartition(b"/")
+        return self.enter(parent), base
+
+    def enter(self, parent: bytes) -> Directory:
+        """Return the directory that entries go into, made if it is missing, and note that something is below it."""
         directory = self._resolver.enter(parent)
         if parent != self._last_parent:
             self._last_parent = parent
             self._touch_below(parent)
             if directory.path != parent:
                 self._touch_below(directory.path)
-        return directory, base
+        return directory
 
     def _touch_below(self, directory: bytes) -> None:
         """Note that this layer has written below a directory: as its name with a slash at the end."""
@@ -223,7 +227,7 @@ class Applier:
 
     def _whiteout(self, target: bytes) -> None:
         """Delete a file or directory, and hide the parents' one if it is not in the tree."""
-        directory, base = self.parent_of(target)
+        directory, base = self._parent_of(target)
         with self._tree.pinned(directory):
             try:
                 self.replacer.clear(directory, base)

@@ -73,8 +73,10 @@ class _Planned:
         self.left: int | None = None
 
     def pin(self, directory: Directory) -> None:
-        directory.pins += 1
-        self.directories.append(directory)
+        """Keep a directory open until the job is done."""
+        if directory not in self.directories:
+            directory.pins += 1
+            self.directories.append(directory)
 
     def release(self) -> None:
         """Unpin the directories."""
@@ -177,7 +179,7 @@ class RunMaker:
 
     def _plan_files(self, run: Run, first: int, end: int, parent: bytes) -> int:
         """Plan files and symbolic links of one directory; return the first that was not planned."""
-        directory = self._enter(parent + b"/x")
+        directory = self._enter(parent)
         if directory.path != parent:
             return first
         planned = self._job(run)
@@ -192,7 +194,7 @@ class RunMaker:
         if leaves_root(target) or target.startswith(AUFS_LINKS + b"/") or target not in self._touched:
             return False
         above, _, source_base = target.rpartition(b"/")
-        directory = self._enter(parent + b"/x")
+        directory = self._enter(parent)
         with self._tree.pinned(directory):
             self._wait_for(above)
             try:
@@ -212,7 +214,7 @@ class RunMaker:
     def _make_directory(self, run: Run, index: int, parent: bytes) -> bool:
         """Make a directory, or apply an entry to one that a parent has; return whether that was done."""
         path = run.path(index)
-        directory = self._enter(path)
+        directory = self._enter(parent)
         if directory.path != parent or any(path + end in self._touched for end in (b"", b"/", b"\0")):
             return False
         entry, base = entry_of(run, index), path.rpartition(b"/")[2]
@@ -227,10 +229,10 @@ class RunMaker:
         self._touched.add(path + b"/")  # most directories are not empty
         return True
 
-    def _enter(self, path: bytes) -> Directory:
-        """Return the directory that an entry goes into, made if it is missing."""
-        self._wait_for(path.rpartition(b"/")[0])
-        return self._applier.parent_of(path)[0]
+    def _enter(self, parent: bytes) -> Directory:
+        """Return the directory that entries go into, made if it is missing."""
+        self._wait_for(parent)
+        return self._applier.enter(parent)
 
     def _wait_for(self, directory: bytes) -> None:
         """Wait until no planned file or link can be on the path of a directory.

@@ -8,11 +8,9 @@ here too, because their users have such layers.
 from __future__ import annotations
 
 import re
-from struct import Struct
 from typing import Final
-from zlib import adler32
 
-from layerstore_core.tar.entry import NO_XATTRS, EntryType, TarEntry
+from layerstore_core.tar.entry import EntryType, TarEntry
 
 BLOCK: Final = 512
 ZERO_BLOCK: Final = bytes(BLOCK)
@@ -41,16 +39,6 @@ HEADER_ONLY: Final = frozenset({b"1", b"2", b"3", b"4", b"5", b"6"})
 
 #: Bytes after the digits and their terminator are ignored, as by GNU tar: old writers left garbage there.
 _OCTAL: Final = re.compile(rb"[ \0]*([0-7]+)(?=[ \0]|\Z)")
-
-
-#: The fields that `parse_common_header` reads: name; mode, uid and gid; size and mtime, each with its terminator;
-#: checksum; type; link name; magic and version; prefix; star's magic.
-_COMMON_FIELDS: Final = Struct("100s24s11s1s11s1s8s1s100s8s80x155s8x4s")
-_COMMON_TYPES: Final = {flag: _TYPES.get(flag, EntryType.FILE) for flag in (b"0", b"1", b"2", b"5", b"x", b"L", b"K")}
-_END_OF_NUMBER: Final = (b"\0", b" ")
-#: Mode, user and group by the 24 bytes that encode them. A tar has few different ones.
-_owners: Final[dict[bytes, tuple[int, int, int]]] = {}
-_MAX_OWNERS: Final = 1024
 
 
 class HeaderError(ValueError):
@@ -147,50 +135,6 @@ def parse_header(block: bytes, offset: int) -> TarEntry:
         entry.devmajor = parse_number(block[329:337])
         entry.devminor = parse_number(block[337:345])
     return entry
-
-
-def parse_common_header(block: bytes, offset: int) -> TarEntry | None:
-    """Read a common header, many times faster than `parse_header`; return `None` for any other header.
-
-    Nearly all headers are common: in ASCII, ustar's or GNU's, not of a device, and with size, time and checksum in full
-    width. The result is the same as from `parse_header`, which is the reference.
-    """
-    if not block.isascii():
-        return None
-    fields = _COMMON_FIELDS.unpack(block)
-    name, ids, size_digits, size_end, time_digits, time_end, checksum, flag, linkname, magic, prefix, star = fields
-    kind = _COMMON_TYPES.get(flag)
-    if kind is None or size_end not in _END_OF_NUMBER or time_end not in _END_OF_NUMBER or star == b"tar\0":
-        return None
-    sum_digits = checksum[:6]
-    # int() would also accept signs, spaces and underscores.
-    if checksum[6] not in b"\0 " or not (size_digits + time_digits + sum_digits).isdigit():
-        return None
-    try:
-        # The lower half of Adler-32 is the sum of the bytes plus one, modulo 65521. 512 bytes of ASCII cannot reach
-        # that. The checksum counts its own eight bytes as spaces.
-        if (adler32(block) & 0xFFFF) - (adler32(checksum) & 0xFFFF) + 8 * 0x20 != int(sum_digits, 8):
-            return None
-        owner = _owners.get(ids)
-        if owner is None:
-            if len(_owners) >= _MAX_OWNERS:
-                _owners.clear()
-            owner = parse_number(ids[:8]) & 0o7777, parse_number(ids[8:16]), parse_number(ids[16:])
-            _owners[ids] = owner
-        size, mtime = int(size_digits, 8), int(time_digits, 8) * 1_000_000_000
-    except ValueError:  # a digit is not octal
-        return None
-    name = name.split(b"\0", 1)[0]
-    if prefix[0]:
-        if magic != b"ustar\x0000":
-            return None
-        name = parse_string(prefix) + b"/" + name
-    elif magic != b"ustar\x0000" and (magic != b"ustar  \0" or prefix[12]):
-        return None
-    linkname = parse_string(linkname) if linkname[0] else b""
-    return TarEntry(
-        name, kind, owner[0], owner[1], owner[2], size, mtime, linkname, 0, 0, NO_XATTRS, None, flag, size, offset
-    )
 
 
 def is_known_type(typeflag: bytes) -> bool:

@@ -25,9 +25,6 @@ class StreamListener(Protocol):
     def segment(self, data: bytes) -> None:
         """Process bytes that are not payload: headers, padding, the bytes after the last entry."""
 
-    def whole_entry(self, segment: bytes, entry: TarEntry, payload: memoryview) -> None:
-        """Process an entry in one piece: its headers, as `segment` would get them, and its whole payload."""
-
     def run(self, run: Run) -> None:
         """Process a run: entries that come in one piece each."""
 
@@ -150,14 +147,6 @@ class LayerStream(io.RawIOBase):
                 return
             yield entry
 
-    def whole_payload(self) -> memoryview | None:
-        """Return the payload of the current entry in one piece, which stays valid; `None` if `payload` is needed.
-
-        This is the cheapest way to read the many small files of a layer.
-        """
-        whole, self._whole = self._whole, None
-        return whole
-
     def payload(self) -> Iterator[memoryview]:
         """Iterate over the payload of the current entry, as it is in the tar: for a sparse file, its data regions."""
         whole, self._whole = self._whole, None
@@ -260,13 +249,13 @@ class LayerStream(io.RawIOBase):
                 self._whole = whole = self._scanner.whole_payload()
                 if whole is None:
                     self._current = entry
-                if listener is None:
-                    pass
-                elif whole is not None:
-                    listener.whole_entry(segment, entry, whole)
-                else:
+                if listener is not None:
                     listener.segment(segment)
                     listener.begin_entry(entry)
+                    if whole:
+                        listener.payload(whole)
+                    if whole is not None:
+                        listener.end_entry()
                 return segment, entry
             if listener is not None and segment:
                 listener.segment(segment)

@@ -22,7 +22,6 @@ from layerstore_core.tar.header import (
     ZERO_BLOCK,
     HeaderError,
     is_header,
-    parse_common_header,
     parse_header,
     parse_number,
     parse_string,
@@ -44,8 +43,6 @@ _RUN_ENTRIES: Final = 1024
 _RUN_BYTES: Final = 1 << 20
 
 _META: Final = frozenset({b"x", b"X", b"g", b"L", b"K"})
-#: Types of entries that a single header may describe completely. Only files may have a payload then.
-_SIMPLE: Final = frozenset({b"0", b"2", b"5"})
 
 
 class TarScanner:
@@ -119,9 +116,6 @@ class TarScanner:
         if self._payload_left:
             for _ in self.payload():
                 pass
-        simple = self._next_simple_entry()
-        if simple is not None:
-            return simple
         self._segment_start = self._position
         self._skip_padding(self._padding)
         self._padding = 0
@@ -134,7 +128,7 @@ class TarScanner:
             if block is None:
                 return self._segment(), None
             try:
-                entry = parse_common_header(block, first_offset) or parse_header(block, first_offset)
+                entry = parse_header(block, first_offset)
                 flag = entry.typeflag
                 if flag not in _META:
                     break
@@ -253,31 +247,6 @@ class TarScanner:
         if self._position < len(self._buffer):
             self._position = len(self._buffer)
             yield self._segment()
-
-    def _next_simple_entry(self) -> tuple[bytes, TarEntry] | None:
-        """Read an entry with a single common header that is in the buffer; return `None`, and read nothing, for others.
-
-        In most tars nearly all entries are such. The result is the same as from the general path in `next_entry`.
-        """
-        buffer = self._buffer
-        start = self._position
-        at = start + self._padding
-        end = at + BLOCK
-        if end > len(buffer):
-            return None
-        entry = parse_common_header(buffer[at:end], self._buffer_offset + at)
-        if entry is None or entry.typeflag not in _SIMPLE:
-            return None
-        size = entry.size
-        if size and entry.typeflag != b"0":
-            return None
-        self._segment_start = start
-        self._position = end
-        self._payload_left = size
-        self._padding = -size % BLOCK
-        self._entry_name = entry.name
-        self._entries += 1
-        return buffer[start:end], entry
 
     def _announce(self, entry: TarEntry) -> tuple[bytes, TarEntry]:
         """Make an entry the current one; return its segment and the entry."""

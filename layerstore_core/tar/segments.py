@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from layerstore_core.tar.entry import TarEntry
-from layerstore_core.tar.header import BLOCK, MAX_NAME, HeaderError, parse_common_header, parse_string
+from layerstore_core.tar.header import BLOCK, MAX_NAME, HeaderError, parse_header, parse_string
 from layerstore_core.tar.pax import apply_records, parse_records
 
 #: Type flags of entries that need nothing but their headers. A hard link and the like have no payload here.
@@ -23,8 +23,8 @@ def read_segment(segment: bytes, padding: int, size: int) -> TarEntry | None:
         size: the length of this payload in bytes.
 
     Returns:
-        The entry; `None` for any headers but common ones, before which there may be PAX and GNU headers for names,
-        times, owners and attributes.
+        The entry, if it is a file, a directory or a link, and has at most PAX and GNU headers for names, times, owners
+        and attributes before its own; `None` for any other.
     """
     records: dict[bytes, bytes] | None = None
     long_name = long_link = b""
@@ -33,9 +33,9 @@ def read_segment(segment: bytes, padding: int, size: int) -> TarEntry | None:
     try:
         while True:
             start = at + BLOCK
-            entry = parse_common_header(segment[at:start], 0) if start <= length else None
-            if entry is None:
+            if start > length:
                 return None
+            entry = parse_header(segment[at:start], 0)
             flag = entry.typeflag
             if start == length:
                 break

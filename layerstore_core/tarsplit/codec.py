@@ -70,19 +70,6 @@ def encode_file(name: bytes, size: int, crc: int, position: int) -> bytes:
     return b'{"type":1,%b"size":%d,"payload":"%b","position":%d}\n' % (_name_field(name), size, checksum, position)
 
 
-def encode_entry(segment: bytes, name: bytes, size: int, crc: int, position: int) -> bytes:
-    """Return the lines for a segment and the file entry that follows it, as `encode_segment` and `encode_file` do.
-
-    Args:
-        segment: the bytes before the payload.
-        name: the name's bytes in the tar.
-        size: the size of the payload in bytes.
-        crc: CRC-64/GO-ISO of the payload; not written for size 0.
-        position: the segment's position.
-    """
-    return encode_segment(segment, position) + encode_file(name, size, crc, position + 1)
-
-
 def _name_field(name: bytes) -> bytes:
     """Return the JSON field for a name: `name` for UTF-8, else `name_raw` in base64; nothing for an empty name."""
     try:
@@ -237,10 +224,6 @@ class LineWriter:
     def file(self, name: bytes, size: int = 0, crc: int = 0) -> None:
         """Write a file entry."""
         self._append(encode_file(name, size, crc, self._position))
-
-    def entry(self, segment: bytes, name: bytes, size: int, crc: int) -> None:
-        """Write a segment and the file entry that follows it."""
-        self._append(encode_entry(segment, name, size, crc, self._position), 2)
 
     def run(self, run: Run) -> None:
         """Write the segments of a run, each with its file entry."""

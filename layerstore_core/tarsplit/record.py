@@ -52,19 +52,6 @@ class Recorder:
         """Record raw bytes."""
         self._lines.segment(data)
 
-    def whole_entry(self, segment: bytes, entry: TarEntry, payload: memoryview) -> None:
-        """Record an entry that comes in one piece."""
-        if payload:
-            name = entry.path
-            if _is_kept_as_file(entry, name) and self._names.add(name):
-                self._lines.entry(segment, entry.name, len(payload), self._crc64(payload, None))
-                return
-        self._lines.segment(segment)
-        self.begin_entry(entry)
-        if payload:
-            self.payload(payload)
-        self.end_entry()
-
     def run(self, run: Run) -> None:
         """Record a run."""
         if self._names.add_run(run):
@@ -72,7 +59,11 @@ class Recorder:
             self._lines.run(run)
             return
         for number in range(len(run)):  # the name of at least one has occurred before
-            self.whole_entry(run.segment(number), entry_of(run, number), run.payload(number))
+            self.segment(run.segment(number))
+            self.begin_entry(entry_of(run, number))
+            if payload := run.payload(number):
+                self.payload(payload)
+            self.end_entry()
 
     def begin_entry(self, entry: TarEntry) -> None:
         """Decide where the entry's payload is kept."""

@@ -37,10 +37,6 @@ class RecorderLane:
         """Record raw bytes."""
         self._add(partial(self._recorder.segment, data), len(data))
 
-    def whole_entry(self, segment: bytes, entry: TarEntry, payload: memoryview) -> None:
-        """Record an entry that comes in one piece."""
-        self._add(partial(self._recorder.whole_entry, segment, entry, payload), len(payload))
-
     def run(self, run: Run) -> None:
         """Record a run."""
         self._add(partial(self._recorder.run, run), run.size)

@@ -1,4 +1,4 @@
-/* Lines of tar-split: the twin of `codec.encode_entry`, for all entries of a run. */
+/* Lines of tar-split: the twin of `codec.encode_segment` and `encode_file`, for all entries of a run. */
 #ifndef LAYERSTORE_LINES_H
 #define LAYERSTORE_LINES_H
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from layerstore_core.tar.run import Run, entry_of
-from layerstore_core.tarsplit.codec import encode_entry
+from layerstore_core.tarsplit.codec import encode_file, encode_segment
 from tests import tars
 from tests.across.test_properties import whole_tars
 
@@ -25,7 +25,8 @@ def by_the_twin(run: Run, position: int) -> bytes:
         payload = run.payload(number)
         crc = crc64.go_iso(payload) if payload else 0
         name = entry_of(run, number).name
-        lines.append(encode_entry(run.segment(number), name, len(payload), crc, position + 2 * number))
+        at = position + 2 * number
+        lines += encode_segment(run.segment(number), at), encode_file(name, len(payload), crc, at + 1)
     return b"".join(lines)
 
 

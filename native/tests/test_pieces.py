@@ -15,7 +15,7 @@ from fastcrc import crc64
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from layerstore_core.tarsplit.codec import FileEntry, Piece, Segment, decode_line, encode_entry, encode_segment
+from layerstore_core.tarsplit.codec import FileEntry, Piece, Segment, decode_line, encode_file, encode_segment
 from tests.tarsplit.test_decode_blocks import NAMES, ODD_LINES
 
 kernels = pytest.importorskip("layerstore_native._kernels", reason="the kernels are not built")
@@ -25,7 +25,10 @@ _DAMAGED: tuple[type[Exception], ...] = (ValueError, KeyError, TypeError, Attrib
 
 def pieces_of(*pieces: Piece) -> Any:
     """Return pieces, by way of their lines."""
-    lines = [encode_entry(*piece, 0) if piece[1] else encode_segment(piece[0], 0) for piece in pieces]
+    lines = [
+        encode_segment(piece[0], 0) + encode_file(*piece[1:], 1) if piece[1] else encode_segment(piece[0], 0)
+        for piece in pieces
+    ]
     found = kernels.Pieces(b"".join(lines))
     assert list(found) == list(pieces)
     return found
@@ -41,7 +44,7 @@ def decoded(line: bytes) -> list[Segment | FileEntry] | None:
 
 lines = st.one_of(
     st.builds(encode_segment, st.binary(max_size=200), st.integers(0, 1 << 40)),
-    st.builds(lambda name, size, crc: encode_entry(b"", name, size, crc, 0).partition(b"\n")[2], NAMES,
+    st.builds(lambda name, size, crc: encode_file(name, size, crc, 1), NAMES,
               st.integers(0, 1 << 62), st.integers(0, (1 << 64) - 1)),
     st.sampled_from(ODD_LINES),
 )  # fmt: skip

@@ -20,7 +20,7 @@ from layerstore_core.tar.run import Run, entry_of
 from layerstore_core.tar.scanner import TarScanner
 from layerstore_core.tar.whiteouts import NameKind, classify
 from tests import tars
-from tests.across.test_properties import whole_tars
+from tests.across.test_properties import names, whole_tars
 
 kernels = pytest.importorskip("layerstore_native._kernels", reason="the kernels are not built")
 
@@ -127,6 +127,57 @@ def test_an_entry_that_goes_on_after_the_buffer_names_the_bytes_it_needs(tar: by
         assert not len(missing) and 0 < missing.needed <= cut.needed
         cut = scan(tar[:end])
     assert len(cut) == len(whole)
+
+
+headers = st.builds(
+    tars.header,
+    names,
+    typeflag=st.sampled_from([b"0", b"1", b"2", b"5", b"x", b"L", b"3", b"Z", b"\0", b"S"]),
+    mode=st.integers(0, 0o7777777),
+    uid=st.sampled_from([0, 1000, 0o7777777, 1 << 31, -1]),
+    size=st.sampled_from([0, 1, 5000, 8**11 - 1, 8**11]),
+    mtime=st.sampled_from([0, 1_700_000_000, 8**11 - 1, -1]),
+    linkname=names,
+    form=st.sampled_from(["v7", "ustar", "gnu", "star"]),
+    prefix=st.sampled_from([b"", b"some/where", b"00000000001\0", b"x" * 155]),
+)
+OFFSETS = [
+    0,
+    99,
+    100,
+    107,
+    108,
+    116,
+    123,
+    124,
+    134,
+    135,
+    136,
+    146,
+    147,
+    148,
+    154,
+    155,
+    156,
+    157,
+    257,
+    263,
+    345,
+    357,
+    508,
+]
+
+
+@given(headers, st.sampled_from(OFFSETS), st.binary(max_size=4), st.booleans())
+def test_headers_with_one_odd_field_are_read_as_by_the_twin(
+    block: bytes, at: int, noise: bytes, right_checksum: bool
+) -> None:
+    changed = (block[:at] + noise + block[at + len(noise) :])[: tars.BLOCK]
+    if right_checksum:
+        changed = tars.with_checksum(changed)
+    for one in (block, changed):
+        tar = tars.tar(one + bytes(5120), tars.entry(b"next"))
+        check(scan(tar), by_the_twin(tar))
 
 
 PLAIN = {

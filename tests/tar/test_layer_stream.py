@@ -25,16 +25,13 @@ class Listener:
     def segment(self, data: bytes) -> None:
         self.calls.append(("segment", bytes(data)))
 
-    def whole_entry(self, segment: bytes, entry: TarEntry, payload: memoryview) -> None:
-        self.segment(segment)
-        self.begin_entry(entry)
-        if payload:
-            self.payload(payload)
-        self.end_entry()
-
     def run(self, run: Run) -> None:
         for number in range(len(run)):
-            self.whole_entry(run.segment(number), entry_of(run, number), run.payload(number))
+            self.segment(run.segment(number))
+            self.begin_entry(entry_of(run, number))
+            if payload := run.payload(number):
+                self.payload(payload)
+            self.end_entry()
 
     def begin_entry(self, entry: TarEntry) -> None:
         self.calls.append(("begin", entry.name))

@@ -22,7 +22,7 @@ from layerstore_core.store import export
 from layerstore_core.tarsplit import assemble_blocks as module
 from layerstore_core.tarsplit.assemble import assemble
 from layerstore_core.tarsplit.assemble_blocks import BLOCKS_KEPT, assemble_blocks
-from layerstore_core.tarsplit.codec import FileEntry, Piece, Segment, decode_blocks, encode_entry, encode_segment
+from layerstore_core.tarsplit.codec import FileEntry, Piece, Segment, decode_blocks, encode_file, encode_segment
 from layerstore_core.tree.files import TreeFiles
 from tests import tars
 
@@ -36,7 +36,10 @@ DAMAGES = [
 
 
 def lines_of(pieces: list[Piece]) -> bytes:
-    return b"".join(encode_entry(*piece, 0) if piece[1] else encode_segment(piece[0], 0) for piece in pieces)
+    return b"".join(
+        encode_segment(piece[0], 0) + encode_file(*piece[1:], 1) if piece[1] else encode_segment(piece[0], 0)
+        for piece in pieces
+    )
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

@@ -403,7 +403,7 @@ def test_an_exception_of_a_signal_handler_while_the_lane_is_waited_for(
     def interrupted(*_: object) -> None:
         raise error
 
-    with mock.patch.object(threads.Lane, where, interrupted), pytest.raises(error):
+    with small_jobs(20, 3), mock.patch.object(threads.Lane, where, interrupted), pytest.raises(error):
         unpack(tars.tar(*MANY), root)
     made = len(list(root.glob("*/*")))
     assert made < 400

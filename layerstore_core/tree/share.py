@@ -6,12 +6,14 @@ What it has left is shared among the threads.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
+from threading import Condition
 from typing import Final, TypeVar
 
-from layerstore_core.base.threads import Task, cores, submit, wait_for_all
+from layerstore_core.base.threads import Task, cores, submit
 
 #: After so many names a kernel leaves the rest. It takes some ten milliseconds for that many.
 _NAMES: Final = 2000
@@ -35,7 +37,7 @@ def share(
     Args:
         waiting: the directories to work on; empty at the end.
         new_part: returns a function that works on directories, until it has seen about as many names as it is told. It
-            is called in one thread at a time.
+            is called in one thread at a time, and does nothing once `stop` is set.
         take: takes a result, in this thread. It returns the directories that are to be worked on after it.
         stop: its byte is set to end the work of all parts soon, if anything goes wrong. The result is then of no use.
 
@@ -47,19 +49,57 @@ def share(
     # One more than can be at work at once: its directories are waiting when a thread is done.
     most = cores() + 1
     names = _FIRST_NAMES
+    calls = _Calls()
     try:
         while waiting or running:
             while waiting and len(running) < most:
                 count = min(_MOST, len(waiting) // most + 1)
                 part = free.pop() if free else new_part()
-                running.append((part, submit(partial(part, waiting[-count:], names))))
+                running.append((part, submit(partial(calls.make, part, waiting[-count:], names))))
                 del waiting[-count:]
             names = _NAMES
             part, task = running[0]
             waiting += take(task.result())
             running.popleft()
             free.append(part)
-    finally:
-        if running:
-            stop[0] = 1
-            wait_for_all(task for _, task in running)
+    except BaseException:
+        stop[0] = 1
+        calls.wait()
+        raise
+
+
+class _Calls:
+    """The calls that are being made: they use descriptors that will be closed, so their end has to be waited for.
+
+    The tasks are not enough for that: an interrupt may come after one was submitted, and before it was stored.
+    """
+
+    def __init__(self) -> None:
+        self._changed = Condition()
+        self._number = 0
+        self._process = os.getpid()
+
+    def make(self, part: Callable[[list[T], int], R], waiting: list[T], names: int) -> R:
+        """Call a part."""
+        with self._changed:
+            self._number += 1
+        try:
+            return part(waiting, names)
+        finally:
+            with self._changed:
+                self._number -= 1
+                self._changed.notify_all()
+
+    def wait(self) -> None:
+        """Wait until no call is being made, even if that is interrupted; raise the interrupt then."""
+        interrupted: BaseException | None = None
+        while os.getpid() == self._process:  # a forked child has no threads
+            try:
+                with self._changed:
+                    while self._number:
+                        self._changed.wait()
+                break
+            except BaseException as error:
+                interrupted = interrupted or error
+        if interrupted is not None:
+            raise interrupted

@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
-from layerstore_core.base.threads import cores
+from layerstore_core.base.threads import cores, submit
+from layerstore_core.tree import share as share_module
 from layerstore_core.tree.share import share
 
 Part = Callable[[list[int], int], list[int]]
@@ -90,3 +91,27 @@ def test_an_interrupt_is_raised_once_all_parts_have_ended() -> None:
     with pytest.raises(KeyboardInterrupt):
         share([1], lambda: work, take, stop)
     assert ended == [True, True] if cores() > 1 else ended
+
+
+def test_an_interrupt_between_submitting_and_storing_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The part that was submitted then is at work, and uses descriptors."""
+    stop, began, working = bytearray(1), threading.Event(), []
+
+    def work(numbers: list[int], names: int) -> list[int]:
+        working.append(1)
+        began.set()
+        while not stop[0]:
+            time.sleep(0.001)
+        time.sleep(0.05)
+        working.pop()
+        return []
+
+    def interrupted(call: Callable[[], list[int]]) -> None:
+        submit(call)
+        began.wait(10)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(share_module, "submit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        share([1], lambda: work, lambda found: found, stop)
+    assert working == []

@@ -173,10 +173,8 @@ class LayerDB:
         Raises:
             OSError: the record cannot be renamed, or not durably; the layer is as it was.
         """
-        import secrets
-
         source = self.layer_path(chain)
-        target = source.with_name(f"{chain.hex}-{secrets.token_hex(8)}-removing")
+        target = source.with_name(f"{chain.hex}-{os.urandom(8).hex()}-removing")
         with while_doing(f"deleting layer {chain}"):
             # Locked before it is moved: under its new name other processes would take it for an interrupted deletion.
             lock = try_lock(source, wait=True)

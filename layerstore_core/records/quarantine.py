@@ -7,6 +7,7 @@ Entries of earlier versions are in the parent directory.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection
 from pathlib import Path
@@ -52,13 +53,12 @@ class Quarantine:
         Raises:
             OSError: it cannot be moved, and is where it was.
         """
-        import secrets  # lazy, like datetime: opening a store needs neither
         from datetime import UTC, datetime
 
         make_directory(self.path, 0o700, durable=True)
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         name = _UNFIT.sub("-", what)[:_LONGEST].strip("-")
-        target = self.path / f"{stamp}-{secrets.token_hex(3)}-{name}"
+        target = self.path / f"{stamp}-{os.urandom(3).hex()}-{name}"
         inside.rename(path, target)
         inside.flush(self.path)
         inside.flush(path.parent)

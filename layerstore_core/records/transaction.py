@@ -61,8 +61,6 @@ class WriteSet:
     has_record = False
 
     def __init__(self, db: Path, *, durable: bool) -> None:
-        import secrets
-
         self._db = db
         self._durable = durable
         with self.naming():
@@ -70,7 +68,7 @@ class WriteSet:
             scratch = db / "tmp"
             make_directory(scratch, 0o755)
             while True:
-                self.path = scratch / f"{_PREFIX}{secrets.token_hex(8)}"
+                self.path = scratch / f"{_PREFIX}{os.urandom(8).hex()}"
                 try:
                     inside.mkdir(self.path, 0o700)
                 except FileNotFoundError:  # gc in another process has removed it as stale

@@ -82,8 +82,8 @@ def has_one_user() -> bool:
 
 def _may_administrate() -> bool:
     try:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
-            effective = next(int(line.split()[1], 16) for line in file if line.startswith("CapEff:"))
+        with open("/proc/self/status", "rb") as file:
+            effective = next(int(line.split()[1], 16) for line in file if line.startswith(b"CapEff:"))
     except (OSError, ValueError, StopIteration):
         return os.geteuid() == 0
     return bool(effective & _SYS_ADMIN)

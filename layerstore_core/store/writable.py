@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 
 from layerstore_core.base.digests import ImageID
@@ -46,9 +47,7 @@ def create(
     catalog, db, driver = context.catalog, context.db, context.driver
     if catalog.find_mount(name) is not None or db.has_mount(name):
         raise MountNameConflict(f"a writable layer {name!r} exists already; choose another name or remove it")
-    import secrets
-
-    mount_id = secrets.token_hex(32)
+    mount_id = os.urandom(32).hex()
     init_id = f"{mount_id}-init" if init is not None else None
     record = MountRecord(name, mount_id, init_id, parent.record.chain_id if parent else None)
     with db.begin_mount(record) as files:

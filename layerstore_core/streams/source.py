@@ -7,7 +7,6 @@ import fcntl
 import io
 import os
 import stat
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -189,6 +188,8 @@ class LayerSource:
         if self._first is not None:
             first, self._first = self._first, None
             if not (self._can_seek or self._saved):
+                import tempfile  # lazy: with what it loads, it takes 5 ms, and files need no spool
+
                 self._spool = tempfile.SpooledTemporaryFile(_SPOOL_IN_MEMORY, dir=str(self._spool_dir))  # type: ignore[assignment]  # noqa: SIM115
                 self._write_spool(first)
             if first:

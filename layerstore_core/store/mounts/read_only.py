@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -54,7 +53,7 @@ def mount_tree(context: StoreContext, node: LayerNode, directory: str | None, *,
     notes = mounts_of(context)
     chain = node.record.chain_id
     with context.locks.exclusive(_key(context)), ExitStack() as undo:
-        mount = TreeMount(chain, secrets.token_hex(8), "", keep, None, *here())
+        mount = TreeMount(chain, os.urandom(8).hex(), "", keep, None, *here())
         if directory is None:
             for known in notes.of(chain) if keep else ():
                 if known.kept and known.has_own_point and _attached_at(known, mount_points()) == known.target:

@@ -8,7 +8,6 @@ its place. Until then the layer does not exist, and all of it is undone if a ste
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -70,7 +69,7 @@ class Registration:
         self._driver = driver
         self._parent = parent
         self._parent_id = parent.cache_id if parent else ""
-        self.cache_id = secrets.token_hex(32)
+        self.cache_id = os.urandom(32).hex()
         self._begun: Transaction | None = None
 
     def apply(

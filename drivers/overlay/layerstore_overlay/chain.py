@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from layerstore_overlay.layout import Layout
 from layerstore_overlay.lowers import LowerLayers, OverlayXattrs
-from layerstore_overlay.unpack import Notes, inherit_metadata, remove_idle_whiteouts
+
+if TYPE_CHECKING:
+    from layerstore_overlay.unpack import Notes
 
 
 class LowerChains:
@@ -61,6 +64,8 @@ class LowerChains:
         if not complete:
             self._layout.write_notes(layer_id, [b"d"])
             return
+        from layerstore_overlay.unpack import inherit_metadata
+
         self._apply_notes(layer_id)
         inherit_metadata(self._upper(layer_id), [b""], self.lowers(layer_id), self._xattrs)
 
@@ -72,6 +77,8 @@ class LowerChains:
         if implied or notes.whiteouts:
             self._layout.write_notes(layer_id, [*(b"d" + path for path in implied),
                                                 *(b"w" + path for path in notes.whiteouts)])  # fmt: skip
+            from layerstore_overlay.unpack import inherit_metadata
+
             # Most layers are applied after their parents. Then the metadata is right at once, also for Docker.
             inherit_metadata(self._upper(layer_id), implied, self.lowers(layer_id), self._xattrs)
         else:
@@ -89,6 +96,8 @@ class LowerChains:
     def _apply_notes_of(self, layer_id: str) -> None:
         notes = [] if self._read_only else self._layout.read_notes(layer_id)
         if notes:
+            from layerstore_overlay.unpack import inherit_metadata, remove_idle_whiteouts
+
             upper, lowers = self._upper(layer_id), self.lowers(layer_id)
             inherit_metadata(upper, [note[1:] for note in notes if note[:1] == b"d"], lowers, self._xattrs)
             remove_idle_whiteouts(upper, [note[1:] for note in notes if note[:1] == b"w"], lowers, self._xattrs)

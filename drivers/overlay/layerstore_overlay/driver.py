@@ -9,36 +9,26 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
-from layerstore_core import (
-    Capabilities,
-    Change,
-    DriverContext,
-    IterStream,
-    LayerStream,
-    MountSpec,
-    TreeFiles,
-    hookimpl,
-    pack_changes,
-    unpack_layer,
-)
+# Names that few commands need are used as `layerstore_core.<name>`: the package loads them at their first use. Modules
+# of this driver that few hooks need are imported in these hooks: to load them all took half of a short command.
+import layerstore_core
+from layerstore_core import Capabilities, MountSpec, hookimpl
 from layerstore_core.errors import ConfigError, DriverNotSupported, MaxDepthExceeded
-from layerstore_core.sdk import UnpackRights, changed_usage, inside
+from layerstore_core.sdk import inside
 from layerstore_overlay.chain import LowerChains
-from layerstore_overlay.check_tree import check_upper
 from layerstore_overlay.features import Features, remove_stale_trial_directories
 from layerstore_overlay.instructions import overlay_mount
 from layerstore_overlay.layout import LINKS, Layout
 from layerstore_overlay.lowers import USER
 from layerstore_overlay.mount import Mounter, MountMethod, OverlaySpec
 from layerstore_overlay.mounts import is_mount_point, mounted_type, unmount_all, unmount_below
-from layerstore_overlay.native import NativeChanges, NotNativeError
 from layerstore_overlay.quota import ProjectQuota
-from layerstore_overlay.repair import find_problems, known_parent, repair_layer
 from layerstore_overlay.storage_opt import layer_size, refuse_unknown
-from layerstore_overlay.unpack import OverlayWhiteouts
 
 if TYPE_CHECKING:
+    from layerstore_core import Change, DriverContext, LayerStream, TreeFiles
     from layerstore_core.sdk import Difference, LayerEntry
+    from layerstore_overlay.native import NativeChanges
 
 #: The kernel's limit of lower layers (OVL_MAX_STACK), less one: a writable layer has an init layer as its parent.
 _MAX_DEPTH: Final = 499
@@ -286,10 +276,15 @@ class OverlayDriver:
 
     @hookimpl
     def check_layer(self, layer_id: str, parent_id: str) -> list[str]:
+        from layerstore_overlay.repair import find_problems
+
         return [problem.description for problem in find_problems(self._layout, layer_id, parent_id)]
 
     @hookimpl
     def check_tree(self, layer_id: str, parent_id: str, entries: Iterable[LayerEntry]) -> list[Difference]:
+        from layerstore_core.sdk import UnpackRights
+        from layerstore_overlay.check_tree import check_upper
+
         self._layout.require(layer_id)
         return check_upper(
             self._layout.path(layer_id, "diff"),
@@ -302,10 +297,14 @@ class OverlayDriver:
 
     @hookimpl
     def parent_of(self, layer_id: str, parent_id: str) -> str | None:
+        from layerstore_overlay.repair import known_parent
+
         return known_parent(self._layout, layer_id, parent_id)
 
     @hookimpl
     def repair_layer(self, layer_id: str, parent_id: str, proved: bool) -> list[str]:
+        from layerstore_overlay.repair import repair_layer
+
         return repair_layer(self._layout, layer_id, parent_id, proved=proved)
 
     @hookimpl
@@ -370,9 +369,11 @@ class OverlayDriver:
         if is_mount_point(self._layout.path(layer_id, "merged")) or not (fresh or self._native_diff):
             return None
         if not self._layout.lower(layer_id):
-            return unpack_layer(diff, upper, id_mapping=self._id_mapping)
+            return layerstore_core.unpack_layer(diff, upper, id_mapping=self._id_mapping)
+        from layerstore_overlay.unpack import OverlayWhiteouts
+
         whiteouts = OverlayWhiteouts(self._chains.lowers(layer_id), self._xattrs, diff.await_parents)
-        size = unpack_layer(diff, upper, id_mapping=self._id_mapping, whiteouts=whiteouts)
+        size = layerstore_core.unpack_layer(diff, upper, id_mapping=self._id_mapping, whiteouts=whiteouts)
         self._chains.note(layer_id, whiteouts.notes)
         return size
 
@@ -383,13 +384,13 @@ class OverlayDriver:
         native = self._native(layer_id, parent_id)
         if native is None:
             return None
-        chunks = pack_changes(
+        chunks = layerstore_core.pack_changes(
             self._layout.path(layer_id, "diff"),
             native.diff_changes(),
             id_mapping=self._id_mapping,
             opaque=native.opaque,
         )
-        return cast("BinaryIO", io.BufferedReader(IterStream(chunks)))
+        return cast("BinaryIO", io.BufferedReader(layerstore_core.IterStream(chunks)))
 
     @hookimpl
     def changes(self, layer_id: str, parent_id: str) -> list[Change] | None:
@@ -403,13 +404,15 @@ class OverlayDriver:
 
     @hookimpl
     def usage(self, layer_id: str, parent_id: str) -> tuple[int, int] | None:
+        from layerstore_core.sdk import changed_usage
+
         changes = self.changes(layer_id, parent_id)
         return None if changes is None else changed_usage(self._layout.path(layer_id, "diff"), changes)
 
     @hookimpl
     def diff_getter(self, layer_id: str) -> TreeFiles:
         self._layout.require(layer_id)
-        return TreeFiles(self._layout.path(layer_id, "diff"))
+        return layerstore_core.TreeFiles(self._layout.path(layer_id, "diff"))
 
     def _native(self, layer_id: str, parent_id: str) -> NativeChanges | None:
         """Return the layer's changes from its own directory; `None` if the merged trees must be compared."""
@@ -418,6 +421,8 @@ class OverlayDriver:
         direct = lower[:1] == [self._layout.link(parent_id)] if parent_id else not lower
         if not direct or not self._native_diff:
             return None
+        from layerstore_overlay.native import NativeChanges, NotNativeError
+
         try:
             return NativeChanges(
                 self._layout.path(layer_id, "diff"),

@@ -6,13 +6,11 @@ import ctypes
 import errno
 import fcntl
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Final, NamedTuple
 
 from layerstore_core import remove_tree
 from layerstore_core.errors import DriverNotSupported
@@ -28,8 +26,7 @@ _D_TYPE: Final = 18
 _D_RECLEN: Final = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Behaviour:
+class Behaviour(NamedTuple):
     """How a mounted overlay changes the upper directory when files change.
 
     Attributes:
@@ -238,7 +235,7 @@ class Features:
     def _trial_directory(self) -> Iterator[tuple[str, int]]:
         """Make a temporary directory, locked for the length of a `with` block; yields its path and a descriptor."""
         while True:
-            path = os.path.join(self._directory, TEMPORARY + secrets.token_hex(8))
+            path = os.path.join(self._directory, TEMPORARY + os.urandom(8).hex())
             try:
                 with inside.parent(path) as (above, name):
                     os.mkdir(name, 0o700, dir_fd=above)

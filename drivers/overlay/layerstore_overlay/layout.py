@@ -17,11 +17,9 @@ is stale, and all else that a crash leaves is in a directory whose name is a lay
 
 from __future__ import annotations
 
-import base64
 import errno
 import os
 import re
-import secrets
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Final
@@ -347,7 +345,9 @@ def is_link_name(name: str) -> bool:
 
 def new_link_name() -> str:
     """Return a random short name, which no layer has."""
-    return base64.b32encode(secrets.token_bytes(17)).decode()[:_LINK_LENGTH]
+    import base64  # lazy: for new layers
+
+    return base64.b32encode(os.urandom(17)).decode()[:_LINK_LENGTH]
 
 
 def _make_directory(path: str, mode: int, owner: tuple[int, int]) -> None:

@@ -10,9 +10,8 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Final, NamedTuple
 
 #: Errors that mean: the attribute is missing, or the file system has no extended attributes.
 _NO_ATTRIBUTE: Final = (errno.ENODATA, errno.ENOTSUP, errno.EPERM)
@@ -21,8 +20,7 @@ Stack = tuple[bytes, ...]
 """The real directories that make up one merged directory, the uppermost first."""
 
 
-@dataclass(frozen=True, slots=True)
-class LowerFile:
+class LowerFile(NamedTuple):
     """A file of the merged tree, of any type.
 
     Attributes:
@@ -36,8 +34,7 @@ class LowerFile:
     stack: Stack = ()
 
 
-@dataclass(frozen=True, slots=True)
-class OverlayXattrs:
+class OverlayXattrs(NamedTuple):
     """The extended attributes of one kind of overlay.
 
     Attributes:

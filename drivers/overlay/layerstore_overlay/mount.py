@@ -12,9 +12,8 @@ import errno
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 from layerstore_core.sdk import inside
 from layerstore_overlay import syscalls
@@ -34,8 +33,7 @@ class MountMethod(Enum):
     CLASSIC = "mount"
 
 
-@dataclass(frozen=True, slots=True)
-class OverlaySpec:
+class OverlaySpec(NamedTuple):
     """What to mount. All paths are relative to the mounter's home.
 
     Attributes:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from layerstore_core.sdk import inside
 from layerstore_overlay import syscalls
@@ -14,8 +13,7 @@ from layerstore_overlay import syscalls
 _ESCAPED: Final = re.compile(rb"\\([0-7]{3})")
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
+class Mount(NamedTuple):
     """A line of `/proc/self/mountinfo` (proc(5)).
 
     Attributes:

@@ -10,7 +10,6 @@ import ctypes
 import errno
 import fcntl
 import os
-import secrets
 import struct
 from typing import Final
 
@@ -99,6 +98,8 @@ class ProjectQuota:
     def _unused_project(self) -> int:
         # Random, and not the next number: so processes need not agree on one.
         for _ in range(64):
+            import secrets  # lazy: for layers with a limit of their size
+
             project = _FIRST_PROJECT + secrets.randbelow((1 << 32) - _FIRST_PROJECT - 1)
             quota = ctypes.create_string_buffer(_DISK_QUOTA.size)
             try:

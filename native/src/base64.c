@@ -31,11 +31,11 @@ char *ls_base64_by_tables(char *to, const uint8_t *data, size_t length)
  * AVX2 Instructions". */
 __attribute__((target("avx2"))) static inline __m256i characters(__m256i bytes)
 {
-    const __m256i spread = _mm256_setr_epi8(1, 0, 2, 1, 4, 3, 5, 4, 7, 6, 8, 7, 10, 9, 11, 10, 1, 0, 2, 1, 4, 3, 5, 4, 7,
-                                            6, 8, 7, 10, 9, 11, 10);
+    const __m256i spread = _mm256_setr_epi8(1, 0, 2, 1, 4, 3, 5, 4, 7, 6, 8, 7, 10, 9, 11, 10, /* both halves */
+                                            1, 0, 2, 1, 4, 3, 5, 4, 7, 6, 8, 7, 10, 9, 11, 10);
     /* What is added to a number of 6 bits: by 0 for a to z, 1 to 10 for digits, 11 for +, 12 for /, 13 for A to Z. */
-    const __m256i added = _mm256_setr_epi8(71, -4, -4, -4, -4, -4, -4, -4, -4, -4, -4, -19, -16, 65, 0, 0, 71, -4, -4, -4,
-                                           -4, -4, -4, -4, -4, -4, -4, -19, -16, 65, 0, 0);
+    const __m256i added = _mm256_setr_epi8(71, -4, -4, -4, -4, -4, -4, -4, -4, -4, -4, -19, -16, 65, 0, 0, /* both */
+                                           71, -4, -4, -4, -4, -4, -4, -4, -4, -4, -4, -19, -16, 65, 0, 0);
     __m256i words = _mm256_shuffle_epi8(bytes, spread), high, low, numbers, ranges, capital;
 
     high = _mm256_mulhi_epu16(_mm256_and_si256(words, _mm256_set1_epi32(0x0FC0FC00)), _mm256_set1_epi32(0x04000040));

@@ -51,8 +51,8 @@ static inline __m128i load(const uint8_t *data)
     return _mm_loadu_si128((const __m128i *)(const void *)data);
 }
 
-/* Write the 16 bytes that have the same checksum, after a register of zeros, as these bytes after `lanes`: whole ones, as
- * many as there are. Return how many bytes there were. */
+/* Write the 16 bytes that have the same checksum, after a register of zeros, as `lanes` and the data after them, of
+ * which 16 bytes at a time are taken. Return how many bytes of it were taken. */
 __attribute__((target("pclmul"))) static size_t reduce_lanes(const __m128i *lanes, size_t count, const uint8_t *data,
                                                              size_t length, uint8_t reduced[16])
 {

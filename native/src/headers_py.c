@@ -53,7 +53,7 @@ static int add_file(struct listing *listing, const struct ls_piece *piece)
     return result;
 }
 
-/* Add plain files and directories, up to the first piece that is something else. Return that, or -1 with an exception. */
+/* Add plain files and directories, up to the first piece that is something else. Return that; -1 with an exception. */
 static Py_ssize_t add_files(struct listing *listing, size_t number)
 {
     for (; number < listing->pieces->count; number++) {

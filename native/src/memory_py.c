@@ -5,8 +5,8 @@
 /* Memory that is freed stays with the process up to this size, and larger pieces are mapped by themselves. */
 enum { KEPT = 256 << 20, MAPPED = 32 << 20 };
 
-/* glibc gives freed memory back to the kernel early, and from the arenas of threads even earlier. For a process that gets
- * and frees chunks of a tar, that costs a page fault for each page of the tar. */
+/* glibc gives freed memory back to the kernel early, and from the arenas of threads even earlier. For a process that
+ * gets and frees chunks of a tar, that costs a page fault for each page of the tar. */
 static PyObject *keep_memory(PyObject *module, PyObject *nothing)
 {
     (void)module;

@@ -68,7 +68,7 @@ struct ls_run {
     size_t kind_count;
     size_t position; /* the index in the buffer at which the last payload ends */
     size_t padding;  /* the bytes from there to the next header */
-    size_t needed;   /* if the buffer is too short for the next entry: the bytes from position that are needed at least */
+    size_t needed;   /* if the buffer is too short for the next entry: bytes from position that it needs, at least */
     uint64_t size;   /* the sum of the lengths of payloads and targets of symbolic links */
 };
 
@@ -83,8 +83,9 @@ int ls_scan(struct ls_run *run, const uint8_t *buffer, size_t length, size_t pos
 
 /* Read the headers of one entry, without its payload: a segment that ends with them.
  *
- * `padding`: the bytes before the headers. `size`: what the headers must say of the payload. The run is empty, or has the
- * entry of an earlier call, which this one replaces. Returns 1, 0 if the entry is not plain, -1 if there is no memory.
+ * `padding`: the bytes before the headers. `size`: what the headers must say of the payload. The run is empty, or has
+ * the entry of an earlier call, which this one replaces. Returns 1, 0 if the entry is not plain, -1 if there is no
+ * memory.
  */
 int ls_scan_headers(struct ls_run *run, const uint8_t *segment, size_t length, size_t padding, uint64_t size);
 
@@ -96,7 +97,7 @@ static inline const char *ls_text(const struct ls_run *run, struct ls_text text)
     return run->arena + text.at;
 }
 
-/* Return how many bytes the headers of an entry have: whole blocks, before which there is less than a block of padding. */
+/* Return how many bytes the headers of an entry have: whole blocks. Before them is less than a block of padding. */
 static inline size_t ls_headers_length(const struct ls_entry *entry)
 {
     return (entry->payload - entry->segment) / 512 * 512;

@@ -22,6 +22,9 @@ _FIRST_NAMES: Final = 200
 #: The largest number of directories that a thread gets at once.
 _MOST: Final = 64
 
+#: The largest number of threads at work: each may have a hundred descriptors open in deep trees, and 1,024 are usual.
+_THREADS: Final = 6
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -47,7 +50,7 @@ def share(
     free: list[Callable[[list[T], int], R]] = []
     running: deque[tuple[Callable[[list[T], int], R], Task[R]]] = deque()
     # One more than can be at work at once: its directories are waiting when a thread is done.
-    most = cores() + 1
+    most = min(cores(), _THREADS) + 1
     names = _FIRST_NAMES
     calls = _Calls()
     try:

@@ -42,6 +42,19 @@ def test_everything_that_is_found_on_the_way_is_worked_on() -> None:
     assert 0 < len(parts) <= cores() + 1
 
 
+def test_the_number_of_parts_is_bounded_on_a_machine_of_many_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each part has descriptors open, of which a process may have only so many."""
+    parts = []
+
+    def new_part() -> Part:
+        parts.append(1)
+        return lambda numbers, names: []
+
+    monkeypatch.setattr(share_module, "cores", lambda: 500)
+    share(list(range(1000)), new_part, lambda found: found, bytearray(1))
+    assert len(parts) == 7
+
+
 @pytest.mark.parametrize("where", ["part", "take"])
 def test_after_an_error_all_parts_have_ended(where: str) -> None:
     stop = bytearray(1)

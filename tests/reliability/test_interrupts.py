@@ -23,6 +23,7 @@ from layerstore_core.maintenance.gc import collect_garbage
 from layerstore_core.store.registration.chain import LayerInput
 from layerstore_core.tar import scanner
 from layerstore_core.unpack import runs
+from tests import tars
 from tests.child_processes import children
 from tests.driver_roots import mounts_below
 from tests.images.archives import ImageSpec, docker_archive, sha256
@@ -34,6 +35,13 @@ from tests.store.layers import BASE, MIDDLE, TOP, tar_of
 #: The number of points of each operation that are tried, 0 for all. There are thousands.
 _POINTS = 0 if THOROUGH else 3
 _MANY = tar_of({"d": None, "d/e": None, **{f"d/e/{number}": b"%d" % number * 50 for number in range(60)}})
+#: It replaces and removes files of its own, whose contents are saved.
+_LOSING = tars.tar(
+    tars.directory(b"l"),
+    *(tars.entry(b"l/%d" % number, b"%d" % number * 50) for number in range(9)),
+    tars.entry(b"l/3", b"x"),
+    tars.entry(b".wh.l"),
+)
 
 
 class Timeout(Exception):
@@ -77,7 +85,7 @@ def register_pipe(store: LayerStore, place: Place) -> None:
         def seekable(self) -> bool:
             return False
 
-    store.register(Pipe(TOP), place.base).close()
+    store.register(Pipe(_LOSING), place.base).close()
 
 
 def register_chain(store: LayerStore, place: Place) -> None:

@@ -246,7 +246,7 @@ def test_an_unreadable_file_of_a_record_is_reported(open_store, name, monkeypatc
     real = os.open
 
     def refuse(path, *args, dir_fd=None, **kwargs):
-        if path == name and os.readlink(f"/proc/self/fd/{dir_fd}") == str(record):
+        if os.fsdecode(path) == name and os.readlink(f"/proc/self/fd/{dir_fd}") == str(record):
             raise PermissionError(13, "Permission denied", str(path))
         return real(path, *args, dir_fd=dir_fd, **kwargs)
 

@@ -46,14 +46,15 @@ def test_the_message_says_what_is_wrong_and_where_the_setting_came_from(tmp_path
 
 
 def test_a_store_with_a_similar_path_is_suggested(tmp_path: Path) -> None:
-    (tmp_path / "layers" / "image").mkdir(parents=True)
-    (tmp_path / "layer" / "other").mkdir(parents=True)
-    with pytest.raises(StoreDoesNotExist, match=f"did you mean {tmp_path}/layers\\?"):
-        require_store(tmp_path / "leyers", "argument")
-    with pytest.raises(StoreDoesNotExist, match=f"did you mean {tmp_path}/layers\\?"):
-        require_store(tmp_path, "argument")
+    home = tmp_path / "home"  # beside it there is nothing; beside `tmp_path` are those of other tests
+    (home / "layers" / "image").mkdir(parents=True)
+    (home / "layer" / "other").mkdir(parents=True)
+    with pytest.raises(StoreDoesNotExist, match=f"did you mean {home}/layers\\?"):
+        require_store(home / "leyers", "argument")
+    with pytest.raises(StoreDoesNotExist, match=f"did you mean {home}/layers\\?"):
+        require_store(home, "argument")
     with pytest.raises(StoreDoesNotExist) as caught:
-        require_store(tmp_path / "nothing-like-it", "argument")
+        require_store(home / "nothing-like-it", "argument")
     assert "did you mean" not in str(caught.value)
 
 

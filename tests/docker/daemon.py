@@ -169,9 +169,13 @@ def daemon(root: Path, driver: str, *options: str) -> Iterator[Daemon]:
         finally:
             running.stop()
     finally:
-        # A daemon that could not start leaves its root mounted on itself.
-        for where in (directory, root):
-            for point in mounts_below(where.parent):
-                if Path(point).is_relative_to(os.path.realpath(where)):
-                    subprocess.run(["umount", point], check=False, capture_output=True)
+        unmount(directory)
+        unmount(root)
         shutil.rmtree(directory)
+
+
+def unmount(root: Path) -> None:
+    """Unmount what is left: a daemon that could not start, or was killed, leaves its root mounted on itself."""
+    for point in mounts_below(root.parent):
+        if Path(point).is_relative_to(os.path.realpath(root)):
+            subprocess.run(["umount", point], check=False, capture_output=True)

@@ -142,6 +142,7 @@ def test_a_daemon_that_is_killed(directory, driver):
             assert engine.layers_left(served) == []
         finally:
             docker.stop()
+            daemon.unmount(directory / "data")
         assert mounts_below(directory / "layers") == []
     shutil.rmtree(state)
 

@@ -74,6 +74,18 @@ class Directory:
         #: Its number among the directories that its `Root` has made; -1 if it has no known number.
         self.made = -1
 
+    def join(self, base: bytes) -> bytes:
+        """Return the path of a name in it, relative to the root."""
+        return self.path + b"/" + base if self.path else base
+
+    def names(self) -> list[bytes]:
+        """Return the names that are in it now.
+
+        On btrfs a descriptor lists only the names that were there when it was opened, or was last set to the start.
+        """
+        os.lseek(self.fd, 0, os.SEEK_SET)
+        return [os.fsencode(name) for name in os.listdir(self.fd)]
+
     def close(self) -> None:
         """Set the times, and close the descriptor."""
         # The descriptor's number may soon belong to another file, so it must not be used for this directory any more.
@@ -175,7 +187,7 @@ class Root:
         Raises:
             OSError: with `ENOTDIR` or `ELOOP` if it is something else.
         """
-        path = directory.path + b"/" + base if directory.path else base
+        path = directory.join(base)
         found = self._open.get(path)
         if found is not None:
             self._open.move_to_end(path)

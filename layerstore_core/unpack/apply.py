@@ -19,7 +19,7 @@ from layerstore_core.tree.remove import remove_tree
 from layerstore_core.tree.root import Directory, Root
 from layerstore_core.unpack.break_links import LinkBreaker
 from layerstore_core.unpack.create import Creator
-from layerstore_core.unpack.replace import Replacer, join, names_in
+from layerstore_core.unpack.replace import Replacer
 from layerstore_core.unpack.resolve import PathResolver
 from layerstore_core.unpack.whiteout_style import WhiteoutStyle
 
@@ -80,9 +80,9 @@ class Applier:
         if self._aufs_links is not None:
             directory, self._aufs_links = self._aufs_links, None
             aside = self._tree.enter(directory)
-            for name in names_in(aside):
+            for name in aside.names():
                 status = os.stat(name, dir_fd=aside.fd, follow_symlinks=False)
-                self.replacer.freed += self.replacer.size_of(status, join(aside, name))
+                self.replacer.freed += self.replacer.size_of(status, aside.join(name))
             self._tree.forget(directory)
             remove_tree(directory, dir_fd=self._tree.enter(b"").fd)
 
@@ -138,7 +138,7 @@ class Applier:
                     # What was there has hidden the parents' files below it. The new directory must hide them too.
                     self._style.opaque(self._tree.child(directory, base))
         self._touched.add(name)
-        real = join(directory, base)
+        real = directory.join(base)
         if real != name:
             self._touched.add(real)
             if entry.type is EntryType.FILE:
@@ -195,7 +195,7 @@ class Applier:
             self._link_to(entry, parent, source_base, directory, base)
         except FileNotFoundError as error:
             if target in self._creator.skipped:
-                self._creator.skipped.add(join(directory, base))
+                self._creator.skipped.add(directory.join(base))
                 return
             above = self._resolver.resolve(parent)
             if above is None or not self._style.bring_up(
@@ -216,7 +216,7 @@ class Applier:
             raise InvalidLayer("a hard link to a directory")
         if self._style.is_whiteout(status):
             raise InvalidLayer(f"a hard link to {os.fsdecode(entry.linkname)!r}, which the layer has deleted")
-        if join(source, source_base) not in self._touched:
+        if source.join(source_base) not in self._touched:
             if self._breaker is not None:
                 with self._tree.pinned(source):
                     status = self._breaker.separate(source, source_base)
@@ -245,8 +245,8 @@ class Applier:
         while pending:
             here = self._tree.enter(pending.pop())
             with self._tree.pinned(here):
-                for name in names_in(here):
-                    path = join(here, name)
+                for name in here.names():
+                    path = here.join(name)
                     is_directory = stat.S_ISDIR(os.stat(name, dir_fd=here.fd, follow_symlinks=False).st_mode)
                     if is_directory and (path + b"/" in self._touched or path in self._touched):
                         pending.append(path)
@@ -268,8 +268,8 @@ class Applier:
         except FileNotFoundError:
             pass
         else:
-            self.replacer.freed += self.replacer.size_of(status, join(aside, base))
+            self.replacer.freed += self.replacer.size_of(status, aside.join(base))
             os.unlink(base, dir_fd=aside.fd)
         self._creator.file(entry, self._diff.payload(), aside, base)
-        self._touched.add(join(aside, base))
+        self._touched.add(aside.join(base))
         self.made_size += entry.size

@@ -12,7 +12,6 @@ from layerstore_core.tree.access_lists import remove_access_lists
 from layerstore_core.tree.extents import copy_extents
 from layerstore_core.tree.root import Directory, Root
 from layerstore_core.tree.xattrs import read_xattrs, set_xattr
-from layerstore_core.unpack.replace import join, names_in
 
 _SOURCE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _COPY: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -80,12 +79,12 @@ class LinkBreaker:
         while pending:
             here = self._tree.enter(pending.pop())
             with self._tree.pinned(here):
-                for name in names_in(here):
+                for name in here.names():
                     status = os.stat(name, dir_fd=here.fd, follow_symlinks=False)
                     if stat.S_ISDIR(status.st_mode):
-                        pending.append(join(here, name))
+                        pending.append(here.join(name))
                     elif status.st_nlink > 1:
-                        yield join(here, name), status.st_ino
+                        yield here.join(name), status.st_ino
 
 
 def _is(directory: int, name: bytes, status: os.stat_result) -> bool:

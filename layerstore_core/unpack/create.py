@@ -201,7 +201,7 @@ class Creator:
                 if error.errno != errno.EPERM:
                     raise
                 self._left_out["devices"] += 1
-                self.skipped.add(directory.path + b"/" + base if directory.path else base)
+                self.skipped.add(directory.join(base))
                 return
         with _Handle(base, directory) as path:
             if directory.inherits_acl:

@@ -45,7 +45,7 @@ class Replacer:
             FileNotFoundError: there is none.
         """
         status = os.stat(base, dir_fd=directory.fd, follow_symlinks=False)
-        path = join(directory, base)
+        path = directory.join(base)
         is_directory = stat.S_ISDIR(status.st_mode)
         if not is_parents and any(path + end in self._touched for end in (b"", b"/", b"\0")):
             # It may be a file of this layer, or a link that leads to one.
@@ -78,28 +78,14 @@ class Replacer:
         pending = [path]
         while pending:
             here = self._tree.enter(pending.pop())
-            for name in names_in(here):
+            for name in here.names():
                 inner = os.stat(name, dir_fd=here.fd, follow_symlinks=False)
                 if stat.S_ISDIR(inner.st_mode):
-                    pending.append(join(here, name))
+                    pending.append(here.join(name))
                 elif inner.st_nlink == 1:
-                    total += self.size_of(inner, join(here, name))
-                elif join(here, name) in self._touched:
+                    total += self.size_of(inner, here.join(name))
+                elif here.join(name) in self._touched:
                     left = names_left.get(inner.st_ino, inner.st_nlink) - 1
                     names_left[inner.st_ino] = left
                     total += 0 if left or inner.st_ino in self.foreign else inner.st_size
         return total
-
-
-def join(directory: Directory, base: bytes) -> bytes:
-    """Return the path of a name in a directory, relative to the root."""
-    return directory.path + b"/" + base if directory.path else base
-
-
-def names_in(directory: Directory) -> list[bytes]:
-    """Return the names that are in a directory now.
-
-    On btrfs a descriptor lists only the names that were there when it was opened, or was last set to the start.
-    """
-    os.lseek(directory.fd, 0, os.SEEK_SET)
-    return [os.fsencode(name) for name in os.listdir(directory.fd)]

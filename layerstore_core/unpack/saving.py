@@ -38,7 +38,7 @@ class FileSaver:
             InvalidLayer: there are more than is accepted.
             OSError: they cannot be read or saved.
         """
-        path = directory.path + b"/" + base if directory.path else base
+        path = directory.join(base)
         if stat.S_ISREG(status.st_mode):
             if path in self._touched:
                 self.save_file(directory, base, status)
@@ -48,10 +48,9 @@ class FileSaver:
         while pending:
             here = self._tree.enter(pending.pop())
             with self._tree.pinned(here):
-                os.lseek(here.fd, 0, os.SEEK_SET)  # see `names_in`
-                for name in map(os.fsencode, os.listdir(here.fd)):
+                for name in here.names():
                     inner = os.stat(name, dir_fd=here.fd, follow_symlinks=False)
-                    path = here.path + b"/" + name
+                    path = here.join(name)
                     if stat.S_ISDIR(inner.st_mode):
                         pending.append(path)
                     elif stat.S_ISREG(inner.st_mode) and path in self._touched:

@@ -27,7 +27,7 @@ from layerstore_core.tar.header import (
     parse_string,
 )
 from layerstore_core.tar.pax import apply_records, parse_decimal, parse_records
-from layerstore_core.tar.run import Run, entry_of
+from layerstore_core.tar.run import Run
 
 #: Longest extended header or long name that is accepted, in bytes: Go's `archive/tar` has the same limit.
 MAX_META: Final = 1 << 20
@@ -36,7 +36,7 @@ MAX_HEADERS: Final = 16 << 20
 #: The bytes after the archive come in pieces of this size, however the tar is read, as from tar-split's writer.
 TRAILER_PIECE: Final = 1 << 20
 
-#: Longest payload that is joined if it is in two chunks, in bytes.
+#: Longest entry, or payload, that is joined if it is in several chunks, in bytes.
 _MAX_JOINED: Final = 1 << 19
 #: The most entries of a run, and the bytes of the tar after which no more entry of it begins.
 _RUN_ENTRIES: Final = 1024
@@ -184,41 +184,29 @@ class TarScanner:
             )
             if len(found):
                 break
-            # An entry that is in two chunks is joined, if it is small.
+            # An entry that is in several chunks is joined, if it is small.
             self._segment_start = self._position
             if not 0 < found.needed <= _MAX_JOINED or not self._have(found.needed):
                 return None
         self._position, self._padding = found.position, found.padding
         self._entries += len(found)
-        self._entry_name = entry_of(found, len(found) - 1).name
+        self._entry_name = found.entry(len(found) - 1)[1]
         return found
 
     def whole_payload(self) -> memoryview | None:
         """Read the payload of the current entry in one piece; return `None`, and read nothing, if that is not possible.
 
-        The piece stays valid. It is possible if the payload is in the buffer, or small and in two chunks. That is so
-        for nearly all files of a layer.
+        The piece stays valid. It is possible if the payload is in the buffer, or small. That is so for nearly all files
+        of a layer.
         """
-        start = self._position
-        end = start + self._payload_left
-        if end > len(self._buffer):
-            return self._joined_payload()
-        self._position = end
+        count = self._payload_left
+        if count > len(self._buffer) - self._position:
+            self._segment_start = self._position
+            if count > _MAX_JOINED or not self._have(count):
+                return None
+        start, self._position = self._position, self._position + count
         self._payload_left = 0
-        return memoryview(self._buffer)[start:end]
-
-    def _joined_payload(self) -> memoryview | None:
-        """Read a small payload that ends in the next chunk; return `None`, and read nothing, if it is another one."""
-        missing = self._position + self._payload_left - len(self._buffer)
-        if self._payload_left > _MAX_JOINED or not self._fill_ahead() or missing > len(self._ahead[0]) - self._ahead[1]:
-            return None
-        begun = self._buffer[self._position :]
-        self._switch()
-        start = self._position
-        self._position = start + missing
-        self._payload_left = 0
-        view = memoryview(self._buffer)[start : self._position]
-        return memoryview(begun + view) if begun else view
+        return memoryview(self._buffer)[start : self._position]
 
     def payload(self) -> Iterator[memoryview]:
         """Read the payload of the current entry, in chunks that stay valid. `next_entry` skips the rest of it.

@@ -9,7 +9,7 @@ from unittest import mock
 
 import pytest
 from fastcrc import crc64
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from layerstore_core.base.kernels import Engine
@@ -40,6 +40,11 @@ def record(tar: bytes, size: int, *, in_lane: bool) -> tuple[list[bytes], bool] 
         return list(lines), recorder.displaced
 
 
+#: The same name twice, so that the second payload is in the lines; it is in three pieces of 700 bytes.
+TWICE = tars.entry(b"a/a") + tars.entry(b"a/a", b"x" * 512)
+
+
+@example(TWICE, 1, 700)
 @given(whole_tars, st.sampled_from([1, 5, 100]), st.sampled_from([700, 1 << 20]))
 def test_lines_in_a_lane_are_those_of_the_recorder_in_python(tar: bytes, calls: int, size: int) -> None:
     with mock.patch.object(scanner, "engine", return_value=Engine(None, "a test")):

@@ -82,9 +82,14 @@ class Run(Protocol):
 
 def entry_of(run: Run, index: int) -> TarEntry:
     """Return the entry that the scanner would have returned."""
-    kind, name, mode, uid, gid, size, seconds, nanoseconds, link, xattrs, offset, _ = run.entry(index)
+    return entry_and_place(run, index)[0]
+
+
+def entry_and_place(run: Run, index: int) -> tuple[TarEntry, int]:
+    """Return the entry that the scanner would have returned, and the offset of its payload in the tar."""
+    kind, name, mode, uid, gid, size, seconds, nanoseconds, link, xattrs, offset, place = run.entry(index)
     file_type, flag = _TYPES[kind]
-    return TarEntry(
+    entry = TarEntry(
         name,
         file_type,
         mode,
@@ -98,3 +103,4 @@ def entry_of(run: Run, index: int) -> TarEntry:
         stored_size=size,
         offset=offset,
     )
+    return entry, place

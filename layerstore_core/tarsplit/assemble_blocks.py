@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Final, Self
 
 from layerstore_core.base.descriptors import Descriptor
-from layerstore_core.base.threads import submit
+from layerstore_core.base.threads import submit, wait_for_all
 from layerstore_core.tarsplit.assemble import CHUNK, assemble
 from layerstore_core.tarsplit.codec import FileEntry, Piece, Segment
 from layerstore_core.tarsplit.sources import Sources
@@ -87,6 +87,9 @@ class _Block:
         memory: where its bytes belong.
         root: the directory of the layer's files.
         with_sources: whether the sources of its contents are wanted.
+
+    Attributes:
+        filling: the call that fills it. Until its end a thread uses the memory, and the directory.
     """
 
     def __init__(
@@ -98,7 +101,7 @@ class _Block:
         self._root = root
         self._memory = memory
         self._sources = memoryview(array("q", bytes(_SOURCE * (last - first)))) if with_sources else None
-        self._filling = submit(partial(self._fill, first, 0))
+        self.filling = submit(partial(self._fill, first, 0))
 
     def content(self, files: TreeFiles, offset: int, sources: Sources | None) -> memoryview:
         """Wait until it is filled, and do what the kernel has declined.
@@ -112,7 +115,7 @@ class _Block:
             IntegrityError: as `assemble`.
         """
         first, begin = self._first, 0
-        piece, size = self._filling.result()
+        piece, size = self.filling.result()
         while True:
             if sources is not None and self._sources is not None:
                 sources.add(
@@ -134,10 +137,6 @@ class _Block:
             first, self._last, self._root.number, self._memory[begin:], *sources
         )
         return filled
-
-    def wait(self) -> None:
-        """Wait until no thread uses its memory, nor the directory."""
-        self._filling.wait()
 
 
 class _Blocks:
@@ -185,6 +184,7 @@ class _Blocks:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        for block in self._waiting:
-            block.wait()
-        self._root.close()
+        try:
+            wait_for_all(block.filling for block in self._waiting)
+        finally:
+            self._root.close()

@@ -17,7 +17,7 @@ from layerstore_core.errors import IntegrityError, InvalidLayer
 from layerstore_core.streams.hasher import Hasher
 from layerstore_core.tar.entry import EntryType, TarEntry
 from layerstore_core.tar.header import BLOCK
-from layerstore_core.tar.run import entry_of
+from layerstore_core.tar.run import entry_and_place
 from layerstore_core.tar.scanner import TarScanner
 from layerstore_core.tar.segments import read_segment
 from layerstore_core.tarsplit.assemble import FileGetter
@@ -224,7 +224,8 @@ def scan_entries(scanner: TarScanner) -> Iterator[tuple[OtherEntry, Iterator[byt
     while True:
         while (run := scanner.next_run()) is not None:
             for number in range(len(run)):
-                yield OtherEntry(entry_of(run, number), b"", run.entry(number)[11], 0), iter([run.payload(number)])
+                found, place = entry_and_place(run, number)
+                yield OtherEntry(found, b"", place, 0), iter([run.payload(number)])
         entry = scanner.next_entry()[1]
         if entry is None:
             return

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 
 from setuptools import Extension, setup
 
 HERE = Path(__file__).parent
 WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion"]
+
+# It is true of every editable installation, and would be the first that `make demo` shows.
+warnings.filterwarnings("ignore", "Editable installation")
 
 setup(
     ext_modules=[

@@ -1,4 +1,5 @@
 #include "fields.h"
+#include "open.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -8,20 +9,10 @@
 #define READ (O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)
 #define DIRECTORY (O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
 
-static int open_at(int directory, const char *name, int flags)
-{
-    int opened;
-
-    do
-        opened = openat(directory, name, flags);
-    while (opened < 0 && errno == EINTR);
-    return opened;
-}
-
 /* Read a file; return its length, -1 if it is unusual. */
 static ptrdiff_t read_field(int directory, const char *name, bool needed, size_t limit, uint8_t *out)
 {
-    int file = open_at(directory, name, READ);
+    int file = ls_open_at(directory, name, READ, 0);
     ssize_t length;
 
     if (file < 0)
@@ -36,7 +27,7 @@ static ptrdiff_t read_field(int directory, const char *name, bool needed, size_t
 
 ptrdiff_t ls_read_fields(int directory, const char *base, const struct ls_fields *fields, uint8_t *out)
 {
-    int record = open_at(directory, base, DIRECTORY);
+    int record = ls_open_at(directory, base, DIRECTORY, 0);
     ptrdiff_t used = record < 0 ? -1 : 0;
 
     for (size_t number = 0; number < fields->count && used >= 0; number++) {

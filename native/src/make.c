@@ -1,4 +1,5 @@
 #include "make.h"
+#include "open.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -128,13 +129,8 @@ static int clear_name(const struct ls_operation *operation, const char *base)
 
 static int open_new(const struct ls_operation *operation, const char *base)
 {
-    int fd;
-
-    do
-        fd = openat(operation->directory, base, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
-                    operation->how.mode);
-    while (fd < 0 && errno == EINTR);
-    return fd;
+    return ls_open_at(operation->directory, base, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+                      operation->how.mode);
 }
 
 static int make_file(const struct ls_run *run, const struct ls_entry *entry, const struct ls_operation *operation)
@@ -217,11 +213,8 @@ static int set_metadata_of_link(const struct ls_run *run, const struct ls_entry 
     const int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
     char capability[256]; /* the kernel's have 24 bytes at most */
     ssize_t length;
-    int fd, error;
+    int fd = ls_open_at(operation->directory, ls_text(run, entry->base), flags, 0), error;
 
-    do
-        fd = openat(operation->directory, ls_text(run, entry->base), flags);
-    while (fd < 0 && errno == EINTR);
     if (fd < 0)
         return errno;
     length = fgetxattr(fd, CAPABILITY, capability, sizeof capability);

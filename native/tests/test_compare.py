@@ -23,20 +23,6 @@ kernels = pytest.importorskip("layerstore_native._kernels", reason="the kernels 
 MANY = 1 << 40
 
 
-@pytest.fixture
-def upper(tmp_path: Path) -> Path:
-    path = tmp_path / "upper"
-    path.mkdir()
-    return path
-
-
-@pytest.fixture
-def lower(tmp_path: Path) -> Path:
-    path = tmp_path / "lower"
-    path.mkdir()
-    return path
-
-
 def compare(upper: Path, lower: Path, *, names: int = MANY, stop: bytes = b"\0") -> list[tuple[str, bytes]]:
     """Compare two directories by the kernel; return the kinds and paths of its notes, sorted by path."""
     one, other = os.open(upper, os.O_RDONLY), os.open(lower, os.O_RDONLY)

@@ -29,20 +29,6 @@ OWNER = os.geteuid(), os.getegid()
 Notes = dict[bytes, str]
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    path = tmp_path / "root"
-    path.mkdir()
-    return path
-
-
-@pytest.fixture
-def target(tmp_path: Path) -> Path:
-    path = tmp_path / "target"
-    path.mkdir()
-    return path
-
-
 def copy(root: Path, target: Path, *, ways: int = ALL_WAYS, names: int = MANY, stop: bytes = b"\0") -> Notes:
     """Copy a directory by the kernel; return the kinds of its notes by path."""
     source, into = os.open(root, os.O_RDONLY), os.open(target, os.O_RDONLY)

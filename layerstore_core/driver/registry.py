@@ -14,7 +14,7 @@ from layerstore_core.driver.context import DriverContext
 from layerstore_core.errors import AmbiguousDriver, DriverContractError, DriverNotFound, LayerStoreError
 
 if TYPE_CHECKING:
-    from layerstore_core.base.entry_points import EntryPoint
+    from layerstore_core.base.plugins import EntryPoint
 
 
 #: Shorter than the 64 digits of an ID, and unlike a time: entries with such names are next to drivers' directories

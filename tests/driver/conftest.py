@@ -10,7 +10,7 @@ from textwrap import dedent
 
 import pytest
 
-from layerstore_core.base.entry_points import EntryPoint
+from layerstore_core.base.plugins import EntryPoint
 
 Install = Callable[..., None]
 
@@ -71,7 +71,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
 @pytest.fixture
 def only(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Return a function that hides the drivers that are really installed, except some."""
-    from layerstore_core.base import plugins
+    from layerstore_core.base.plugins import installed
 
     def hide(*names: str) -> None:
         def entry_points() -> dict[str, list[EntryPoint]]:
@@ -80,8 +80,8 @@ def only(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
                 for group, points in real().items()
             }
 
-        real = plugins._entry_points
-        monkeypatch.setattr(plugins, "_entry_points", entry_points)
+        real = installed._entry_points
+        monkeypatch.setattr(installed, "_entry_points", entry_points)
 
     return hide
 

@@ -11,7 +11,7 @@ import click
 
 from layerstore_core.cli import output
 from layerstore_core.cli.parameters import IMAGE_OR_REMOTE, json_option
-from layerstore_core.cli.remote import Remote, opened_anywhere, remote_options
+from layerstore_core.cli.remote.option import Remote, opened_anywhere, remote_options
 from layerstore_core.cli.session import Session
 
 #: The most bytes of content that a JSON answer has.

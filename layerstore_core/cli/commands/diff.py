@@ -9,7 +9,7 @@ import click
 
 from layerstore_core.cli import output
 from layerstore_core.cli.parameters import CHAIN, TREE, PathType, json_option, resolve_image_or_chain
-from layerstore_core.cli.remote import PREFIX, Remote, open_remote, remote_options
+from layerstore_core.cli.remote.option import PREFIX, Remote, open_remote, remote_options
 from layerstore_core.cli.session import Session
 from layerstore_core.errors import ImageDoesNotExist, LayerDoesNotExist
 

@@ -11,7 +11,7 @@ from layerstore_core._version import __version__
 from layerstore_core.base.kernels import engine
 from layerstore_core.cli import output
 from layerstore_core.cli.parameters import REPOSITORY, json_option
-from layerstore_core.cli.registries import file_lines, registry_document, registry_files, registry_lines
+from layerstore_core.cli.remote.registries import file_lines, registry_document, registry_files, registry_lines
 from layerstore_core.cli.session import Session
 
 if TYPE_CHECKING:

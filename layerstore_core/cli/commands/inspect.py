@@ -12,7 +12,7 @@ from layerstore_core.base.digests import ChainID
 from layerstore_core.cli import output
 from layerstore_core.cli.describe import details_lines, field_line, referrer_document, short_length
 from layerstore_core.cli.parameters import IMAGE_OR_REMOTE, json_option, resolve_image_or_chain
-from layerstore_core.cli.remote import Remote, remote_options
+from layerstore_core.cli.remote.option import Remote, remote_options
 from layerstore_core.cli.session import Session
 from layerstore_core.errors import ImageDoesNotExist, InvalidImage
 
@@ -47,7 +47,7 @@ def inspect(session: Session, image: str, raw: bool, *, remote: Remote | None) -
     if raw and session.json:
         raise click.UsageError("--raw prints the document's own bytes; it cannot be combined with --json")
     if remote is not None:
-        from layerstore_core.cli.inspect_remote import inspect_remote
+        from layerstore_core.cli.remote.inspection import inspect_remote
 
         inspect_remote(session, image, remote, raw=raw)
         return

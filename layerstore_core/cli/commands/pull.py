@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from layerstore_core.cli import output, transfers
+from layerstore_core.cli import output
 from layerstore_core.cli.describe import image_document, referrer_document
 from layerstore_core.cli.parameters import IMAGE, PLATFORM, json_option
+from layerstore_core.cli.remote import transfers
 from layerstore_core.cli.session import Session
 
 if TYPE_CHECKING:

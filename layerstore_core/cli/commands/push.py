@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from layerstore_core.cli import transfers
 from layerstore_core.cli.parameters import IMAGE, PLATFORM, json_option
+from layerstore_core.cli.remote import transfers
 from layerstore_core.cli.session import Session
 from layerstore_core.errors import LayerStoreError
 

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from layerstore_core.base import plugins
-from layerstore_core.base.plugins import DRIVERS, WRAPPERS, entry_point_names
+from layerstore_core.base.plugins import DRIVERS, WRAPPERS, entry_point_names, installed
 
 
 def install(site: Path, package: str, driver: str) -> Path:
@@ -51,5 +50,5 @@ def test_a_directory_that_is_added_to_the_path_is_searched(tmp_path: Path, monke
 
 def test_packages_are_read_once(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     entry_point_names(DRIVERS, WRAPPERS)
-    monkeypatch.setattr(plugins, "read_entry_points", lambda groups: pytest.fail("the packages are read again"))
+    monkeypatch.setattr(installed, "read_entry_points", lambda groups: pytest.fail("the packages are read again"))
     entry_point_names(DRIVERS, WRAPPERS)

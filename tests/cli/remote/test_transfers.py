@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from layerstore_core.cli import transfers
+from layerstore_core.cli.remote import transfers
 from layerstore_core.images.remote.events import BlobEvent
 
 NAME, DIGEST = f"sha256:{'1' * 64}", f"sha256:{'a' * 64}"

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layerstore_core.base.entry_points import EntryPoint, read_entry_points
+from layerstore_core.base.plugins.entry_points import EntryPoint, read_entry_points
 
 GROUPS = ("a.drivers", "a.wrappers")
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from layerstore_core.base.entry_points import EntryPoint, read_entry_points
+from layerstore_core.base.plugins.entry_points import EntryPoint, read_entry_points
 from layerstore_core.log import logger
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from layerstore_core.base.digests import chain_ids
 from layerstore_core.cli import output
 from layerstore_core.cli.describe import details_lines, field_line, referrer_document
-from layerstore_core.cli.remote import Remote, open_remote
+from layerstore_core.cli.remote.option import Remote, open_remote
 from layerstore_core.cli.session import Session
 from layerstore_core.errors import InvalidImage
 from layerstore_core.images.formats.documents import Descriptor

@@ -165,7 +165,7 @@ def write_error(kind: str, message: str, notes: Iterable[str] = (), *, as_json: 
 
 
 def shortened(message: str) -> str:
-    """Return a message without the middle of words, or of a text, that nobody would read to the end.
+    """Return a message without the middle of words, or of a text, that are too long to be read to the end.
 
     Words of the user, and what a file has in the place of a name, are quoted in errors.
     """

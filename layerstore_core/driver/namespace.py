@@ -92,7 +92,7 @@ def probe_in_namespace(name: str, config: StoreConfig) -> Probe:
         config: the root and the options of drivers.
     """
     reading, writing = os.pipe2(os.O_CLOEXEC)
-    rest()  # a child that is forked beside threads may find locks that nobody releases
+    rest()  # a child that is forked while there are threads may find locks that are never released
     pid = os.fork()
     if pid == 0:
         _probe_as_child(writing, name, config)

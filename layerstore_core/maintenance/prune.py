@@ -271,7 +271,7 @@ def _lock(context: StoreContext, locked: ExitStack, image: ImageID) -> bool:
         node = None if top is None else context.catalog.find_layer(top)
     except (BadRecord, OSError):
         return False
-    if node is None:  # no layers, or the record is missing: nobody can use it
+    if node is None:  # no layers, or the record is missing: it cannot be used
         return True
     alone = locked.enter_context(context.locks.lock_references(node.lock_key))
     return (

@@ -64,7 +64,7 @@ class BlobSources:
         self._by_layer = path / "distribution" / "v2metadata-by-diffid" / "sha256"
 
     def diff_id(self, digest: str) -> DiffID | None:
-        """Return the layer whose compressed blob has a digest: somebody has verified that; `None` if it is unknown."""
+        """Return the layer whose compressed blob has a digest: that was verified; `None` if it is unknown."""
         if not _DIGEST.fullmatch(digest):
             return None
         try:

@@ -80,7 +80,7 @@ class WriteSet:
                     return
 
     def naming(self, target: Path | None = None) -> AbstractContextManager[None]:
-        """Name in each `OSError` of a `with` block the record, or the layerdb, and not a file that nobody knows of."""
+        """Name in each `OSError` of a `with` block the record, or the layerdb, and not a temporary file."""
         return naming(str(target or self._db))
 
     def publish(self, target: Path) -> None:

@@ -44,7 +44,7 @@ def new_namespace() -> Iterator[int]:
     """
     said, say = os.pipe2(os.O_CLOEXEC)
     wait, go = os.pipe2(os.O_CLOEXEC)
-    rest()  # a child that is forked beside threads may find locks that nobody releases
+    rest()  # a child that is forked while there are threads may find locks that are never released
     pid = os.fork()
     if pid == 0:
         _live_in_namespace(say, wait, (said, go))

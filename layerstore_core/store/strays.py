@@ -28,7 +28,7 @@ class Strays:
 
     Args:
         context: an open store.
-        lock: whether to lock the records; a caller that has locked them does not. If nobody has, only `ids` is right.
+        lock: whether to lock the records; a caller that has locked them does not. Unlocked, only `ids` is right.
 
     Attributes:
         ids: the driver's layers that no record names, children before their parents as far as that is known; without

@@ -67,7 +67,7 @@ def create(
             flush()
             if image is not None:
                 # Before the record has its name: a process that is killed now leaves a note that gc removes, and no
-                # writable layer of which nobody knows the image.
+                # writable layer of which the image is not known.
                 context.rw_images.set(mount_id, image)
             with catalog.lock, catalog.changing():
                 files.publish(db.mount_path(name))

@@ -1,4 +1,4 @@
-"""sha256 beside the code that produces the bytes."""
+"""sha256, at the same time as the code that produces the bytes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ QUEUE: Final = 4
 
 
 class Hasher:
-    """sha256 of chunks, beside the code that produces them; a context manager that ends it.
+    """sha256 of chunks, at the same time as the code that produces them; a context manager that ends it.
 
     hashlib releases the GIL, so hashing costs no time if there is a second core.
     """

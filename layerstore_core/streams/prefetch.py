@@ -1,4 +1,4 @@
-"""Reading and decompression ahead of the code that needs the bytes, beside it."""
+"""Reading and decompression ahead of the code that needs the bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recording beside the thread that reads the tar and makes its files."""
+"""Recording at the same time as the tar is read and its files are made."""
 
 from __future__ import annotations
 

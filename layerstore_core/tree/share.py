@@ -39,7 +39,7 @@ def share(
 
     Args:
         waiting: the directories to work on; empty at the end.
-        new_part: returns a function that works on directories, until it has seen about as many names as it is told. It
+        new_part: returns a function that works on directories, until it has seen about so many names. It
             is called in one thread at a time, and does nothing once `stop` is set.
         take: takes a result, in this thread. It returns the directories that are to be worked on after it.
         stop: its byte is set to end the work of all parts soon, if anything goes wrong. The result is then of no use.

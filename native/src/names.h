@@ -1,5 +1,5 @@
 /* A set of names, of which it keeps 64-bit hashes with a random key: two names are mistaken for one with a probability
- * of one in 2^64, and nobody can prepare such a pair. Only one thread at a time may use a set. */
+ * of one in 2^64, and such a pair cannot be prepared. Only one thread at a time may use a set. */
 #ifndef LAYERSTORE_NAMES_H
 #define LAYERSTORE_NAMES_H
 

@@ -50,7 +50,7 @@ static PyObject *sort_stamps(PyObject *module, PyObject *stamps)
     PyObject *sorted = PyBytes_FromStringAndSize(data, length);
     if (!sorted)
         return NULL;
-    /* Nobody else has the new object yet. */
+    /* No other code has the new object yet. */
     ls_sort_stamps((uint8_t *)PyBytes_AsString(sorted), (size_t)length / LS_STAMP);
     return sorted;
 }

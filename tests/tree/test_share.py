@@ -1,4 +1,4 @@
-"""Sharing directories among threads: all are worked on, and after an error nobody works any more."""
+"""Sharing directories among threads: all are worked on, and after an error no thread works any more."""
 
 from __future__ import annotations
 

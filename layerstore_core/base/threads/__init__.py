@@ -1,8 +1,9 @@
 """The threads of the program. No other module of the core starts any.
 
-- A `Lane` makes calls one at a time and in order, beside the code that puts them. `submit` makes one call. Both are for
-  calls that release the GIL for most of their time, and wait for nobody: hashing, compression, work on a local file.
-  They share one pool, which has as many threads as the program may use cores. So all that runs at once shares them.
+- A `Lane` makes calls one at a time and in order, while the code that puts them goes on. `submit` makes one call. Both
+  are for calls that release the GIL for most of their time, and do not wait: hashing, compression, work on a local
+  file. They share one pool, which has as many threads as the program may use cores. So all that runs at once shares
+  them.
 - A call that may wait (for a server, for the reader of a pipe, for another call) would hold a thread of the pool, and
   what it waits for may need that thread. Such calls have threads of their own: `Lane(waits=True)` and `Threads`.
 

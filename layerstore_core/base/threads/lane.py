@@ -1,4 +1,4 @@
-"""Calls that are made in order, beside the code that puts them."""
+"""Calls that are made in order, while the code that puts them goes on."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Lane:
 
 
 class _Calls:
-    """The calls of a lane. Threads have no reference to the lane: so one that nobody uses is deleted."""
+    """The calls of a lane. Threads have no reference to the lane: so one that is not used any more is deleted."""
 
     def __init__(self, name: str, *, waits: bool) -> None:
         self._name = name
@@ -169,7 +169,7 @@ class _Calls:
             work()
         except BaseException as error:
             failed = error
-        del work  # before anybody is told that the call is done, and uses its memory again
+        del work  # before the call is known to be done, and its memory used again
         with self._lock:
             self._running = False
             if failed is not None:

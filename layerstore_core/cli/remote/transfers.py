@@ -149,7 +149,7 @@ def _on_terminal() -> Iterator[BlobProgress]:
                 tasks[event.name] = display.add_task(text, total=size), "", 0.0
             task, state, when = tasks[event.name]
             if event.state != state:
-                # Another state counts its bytes anew, and so does its rate.
+                # Another state begins to count its bytes again, and its rate.
                 display.reset(task, total=size, completed=event.done, description=text)
             elif now - when < _INTERVAL and event.done != event.size:
                 return

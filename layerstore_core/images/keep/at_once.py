@@ -1,4 +1,4 @@
-"""Several pieces of work at once, in threads that nobody has to wait for after an error."""
+"""Several pieces of work at once, in threads that need not be waited for after an error."""
 
 from __future__ import annotations
 

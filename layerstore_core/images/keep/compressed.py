@@ -25,7 +25,7 @@ class GivesBlobs(Protocol):
     """A container of which blobs may be taken, as files below the store's root."""
 
     def can_give(self, path: str, /) -> bool:
-        """Return whether a blob can be taken: it is a whole file that nobody else needs."""
+        """Return whether a blob can be taken: it is a whole file that nothing else needs."""
 
     def give(self, path: str, target: Path, /) -> None:
         """Move the file of a blob, which then has its bytes and no others.

@@ -1,4 +1,4 @@
-"""Writing layers as blobs: as they came compressed where that can be had, compressed anew, or as plain tars."""
+"""Writing layers as blobs: as they came compressed where that can be had, compressed again, or as plain tars."""
 
 from __future__ import annotations
 
@@ -118,8 +118,8 @@ class LayerBlobs:
         compression: how to compress all layers; `None`: as they came, if possible.
         otherwise: how to compress the layers that cannot be had as they came; `None`: not at all.
         places: what is known of blobs that are in the output already; `None` for nothing.
-        reading: called with each layer that is compressed anew, and the bytes of it that were read so far.
-        made: called with each layer that is compressed anew, its blob, how, and a file with the blob.
+        reading: called with each layer that is compressed again, and the bytes of it that were read so far.
+        made: called with each layer that is compressed again, its blob, how, and a file with the blob.
         threads: how many layers to write at once; more than one only to an output that takes them at once.
         progress: called now and then with the bytes of layers read so far.
     """

@@ -90,8 +90,8 @@ def open_changes(rw: RWLayer) -> Iterator[RWChanges]:
     """Open the changes of a writable layer for the length of a block.
 
     A write between the beginning and the end is found by the times that the kernel sets, which no process can set back.
-    A write through a shared memory mapping may not set them until the page is written to disk: whoever maps files has
-    to stop before.
+    A write through a shared memory mapping may not set them until the page is written to disk: a program that maps
+    files has to stop before.
 
     Args:
         rw: a handle to the writable layer.
@@ -114,7 +114,7 @@ def buffered(changes: RWChanges) -> BinaryIO:
 def _state_at_rest(rw: RWLayer, root: str) -> _State:
     """Return the state, when no time in it is of the clock's present tick.
 
-    A later write in the same tick would give a file the same time again, and nobody would notice it.
+    A later write in the same tick would give a file the same time again, and it would not be noticed.
     """
     for _ in range(_TICKS):
         now = time.clock_gettime_ns(_COARSE_CLOCK)

@@ -11,7 +11,7 @@ from urllib3.response import BaseHTTPResponse
 from layerstore_core.registry.http.broken import ConnectionFailed, TooLong
 from layerstore_core.registry.http.reasons import failing
 
-#: How much of a body that nobody wants is read, in order to use the connection again.
+#: How much of a body that is not wanted is read, in order to use the connection again.
 _DRAIN: Final = 64 << 10
 #: How long that may take, in seconds: a new connection takes less.
 _DRAINING: Final = 1.0

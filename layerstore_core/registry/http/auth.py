@@ -38,7 +38,7 @@ class Authenticator:
     Args:
         credentials: returns the credentials for a repository, or `None`.
         tokens: asks token servers.
-        secrets: is told each secret.
+        secrets: gets each secret.
     """
 
     def __init__(self, credentials: Callable[[str], Credentials | None], tokens: TokenServer, secrets: Secrets) -> None:

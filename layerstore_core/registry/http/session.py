@@ -193,7 +193,7 @@ class Session:
                 except BadURL as error:
                     raise self._refused(call, f"it redirects to a wrong URL: {error}") from None
             if is_encrypted(before) and not is_encrypted(url) and not call.by_digest:
-                # Whoever is in between could answer with anything.
+                # A program in between could answer with anything.
                 raise self._refused(call, f"it redirects to {shown(url)}, which is not encrypted")
         raise self._refused(call, f"it redirects more than {_MAX_REDIRECTS} times, at last to {shown(url)}")
 

@@ -55,7 +55,7 @@ class TokenServer:
         host: the registry, for messages.
         encrypted: whether the registry is asked with TLS.
         send: sends a request.
-        secrets: is told each secret.
+        secrets: gets each secret.
     """
 
     def __init__(self, host: str, encrypted: bool, send: Send, secrets: Secrets) -> None:

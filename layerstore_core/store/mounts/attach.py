@@ -1,7 +1,7 @@
 """Attaching a directory read-only at another one, in one step: it is never to be seen writable.
 
 A bind mount that is made read-only afterwards can be written for a moment, or for ever if the process is killed then.
-So the mount is cloned, changed while nobody can reach it, and attached. Needs Linux 5.12.
+So the mount is cloned, changed while no path leads to it, and attached. Needs Linux 5.12.
 
 Numbers of system calls above 424 are the same on all architectures. Source: Linux, `include/uapi/linux/mount.h` and
 `include/uapi/asm-generic/unistd.h`; the format of the files is in proc(5).

@@ -155,7 +155,7 @@ class RepositoryOutput:
             return found
 
     def _is_of(self, layer: Layer, digest: str) -> bool:
-        """Return whether somebody has verified that a blob is of a layer."""
+        """Return whether it was verified that a blob is of a layer."""
         return digest == layer.diff_id or self._sources.diff_id(digest) == layer.diff_id
 
     # As the `Output` of blobs

@@ -38,8 +38,8 @@ _PIECE_SECONDS: Final = 0.1
 _WORTH_BYTES: Final = 32 << 20
 _WORTH_SECONDS: Final = 4.0
 _MEASURED: Final = 1.0
-#: No blob is begun while so many files are open, unless somebody reads it: descriptors are limited. A complete file
-#: that was read is open only while somebody reads it again.
+#: No blob is begun while so many files are open, unless it is being read: descriptors are limited. A complete file
+#: that was read is open only while it is read again.
 _OPEN: Final = 256
 #: A transfer that brings not even one of the smallest pieces in so many seconds has failed, and is looked for so often.
 #: A server that is silent for longer than the client's timeout has failed before.

@@ -12,7 +12,7 @@ class FollowedBlob(PositionedFile):
 
     Args:
         size: its size, in bytes.
-        read_at: returns bytes from a position on, at most as many as it is told; it waits for them.
+        read_at: returns bytes from a position on, at most so many; it waits for them.
         name: its name in messages.
         done: called when it is closed.
     """

@@ -73,7 +73,7 @@ def open_blob(ask: Callable[[], Body], blob: Blob, start: int, end: int | None) 
         end: the offset after the last byte; `None` for all up to the blob's end.
 
     Raises:
-        RegistryError: nobody gives it. The error is the registry's.
+        RegistryError: no place gives it. The error is the registry's.
     """
     try:
         return ask()

@@ -226,7 +226,7 @@ class PartialFile:
             self.close()
 
     def unlink(self) -> None:
-        """Remove the file, unless another one is in its place. It stays open, and whoever writes to it may do so.
+        """Remove the file, unless another one is in its place. It stays open, and what writes to it may do so.
 
         Raises:
             OSError: it cannot be removed.

@@ -37,16 +37,18 @@ def engine() -> Engine:
     if os.environ.get(VARIABLE) == "0":
         return Engine(None, f"the environment variable {VARIABLE} is 0")
     try:
-        import layerstore_native
-    except ImportError:
-        return Engine(None, "the package layerstore-native is not installed")
-    if layerstore_native.INTERFACE != INTERFACE:
-        found = layerstore_native.INTERFACE
-        return Engine(None, f"the kernels of the installed layerstore-native have interface {found}, not {INTERFACE}")
-    try:
         from layerstore_native import _kernels
     except ImportError as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "layerstore_native":
+            return Engine(None, "the package layerstore-native is not installed")
         return Engine(None, f"layerstore-native was installed without its kernels, as without a C compiler ({error})")
+    found = getattr(_kernels, "INTERFACE", 0)  # those of the first development versions do not have it
+    if found != INTERFACE:
+        return Engine(
+            None,
+            f"the kernels of the installed layerstore-native have interface {found}, not {INTERFACE}: "
+            "install the version of layerstore-native that belongs to this layerstore-core, or run make in a checkout",
+        )
     return Engine(_kernels, "layerstore-native is installed")
 
 

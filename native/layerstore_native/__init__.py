@@ -3,8 +3,3 @@
 Each kernel does what a part of layerstore_core does in Python, for many entries in one call. What is not plain it
 declines, and leaves it to Python. The README of the package has the rules that they keep.
 """
-
-from __future__ import annotations
-
-#: The version of the kernels' interface. The core uses them if it is the one that it knows.
-INTERFACE = 1

@@ -5,6 +5,9 @@ from typing import Self, final
 
 from _typeshed import ReadableBuffer, WriteableBuffer
 
+#: The version of the kernels' interface.
+INTERFACE: int
+
 #: What a kernel notes: a kind, a path below the directory that it began in, and more.
 Notes = list[tuple[int, bytes, bytes]]
 

@@ -1,6 +1,10 @@
 /* The extension module: it only collects what the other files have. */
 #include "kernels.h"
 
+/* The version of the kernels' interface. The core uses them if it is the one that it knows. It is here, and not in the
+ * package's Python, so that it is that of the compiled kernels: in a checkout they may be older than their sources. */
+enum { INTERFACE = 1 };
+
 static int execute(PyObject *module)
 {
     static int (*const parts[])(PyObject *) = {
@@ -23,7 +27,7 @@ static int execute(PyObject *module)
     for (size_t number = 0; number < sizeof parts / sizeof *parts; number++)
         if (parts[number](module) < 0)
             return -1;
-    return 0;
+    return PyModule_AddIntConstant(module, "INTERFACE", INTERFACE);
 }
 
 static int traverse(PyObject *module, visitproc visit, void *arg)

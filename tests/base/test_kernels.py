@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -46,10 +47,28 @@ def test_kernels_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert reason.startswith("layerstore-native was installed without its kernels, as without a C compiler")
 
 
+def test_package_without_a_module_of_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Test an installation that had no compiler: there is no file of the extension module."""
+    (tmp_path / "layerstore_native").mkdir()
+    (tmp_path / "layerstore_native" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("layerstore_native", "layerstore_native._kernels"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    kernels, reason = engine()
+    assert kernels is None
+    assert reason.startswith("layerstore-native was installed without its kernels, as without a C compiler")
+
+
 def test_kernels_of_another_interface_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    layerstore_native = pytest.importorskip("layerstore_native", reason="layerstore-native is not installed")
-    monkeypatch.setattr(layerstore_native, "INTERFACE", INTERFACE + 1)
-    assert engine() == (
-        None,
-        f"the kernels of the installed layerstore-native have interface {INTERFACE + 1}, not {INTERFACE}",
-    )
+    kernels = pytest.importorskip("layerstore_native._kernels", reason="the kernels are not installed")
+    monkeypatch.setattr(kernels, "INTERFACE", INTERFACE + 1)
+    assert engine().kernels is None
+    assert f"have interface {INTERFACE + 1}, not {INTERFACE}: install" in engine().reason
+
+
+def test_kernels_without_a_number_of_their_interface_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a checkout, kernels that were compiled long ago would lack functions."""
+    kernels = pytest.importorskip("layerstore_native._kernels", reason="the kernels are not installed")
+    monkeypatch.delattr(kernels, "INTERFACE")
+    assert engine().kernels is None
+    assert f"have interface 0, not {INTERFACE}" in engine().reason

@@ -15,6 +15,7 @@ used, so `import layerstore_core.sdk` costs next to nothing.
 | extended attributes that belong to a layer, and all names | `read_xattrs`, `list_xattrs` |
 | comparing two files | `same_status`, `same_content`, `is_new_root` |
 | sparse files | `may_have_holes`, `copy_extents` |
+| trees of hard links; the files that `unpack_layer(…, on_file=…)` passes | `link_tree`, `MadeFile` |
 | sizes of changes | `changed_size`, `changed_usage` |
 | diffs by what the file system knows, and by its own whiteouts | `TouchedPaths`, `compare_upper`, `WhiteoutStyle` |
 | sizes in options, and the words for what was being done when a system call failed | `parse_size`, `while_doing` |
@@ -50,9 +51,11 @@ if TYPE_CHECKING:
     from layerstore_core.errors import while_doing
     from layerstore_core.tree.equal import is_new_root, same_content, same_status
     from layerstore_core.tree.extents import copy_extents, may_have_holes
+    from layerstore_core.tree.link_tree import link_tree
     from layerstore_core.tree.root import Directory, Root
     from layerstore_core.tree.walk import TreeWalk
     from layerstore_core.tree.xattrs import list_xattrs, read_xattrs
+    from layerstore_core.unpack.made_files import MadeFile
     from layerstore_core.unpack.whiteout_style import WhiteoutStyle
     from layerstore_core.verify.check_tree import check_tree
     from layerstore_core.verify.difference import Difference
@@ -79,6 +82,7 @@ _HOMES = {
     "ExpectedTree": "verify.expected",
     "FileChecker": "verify.file_checker",
     "LayerEntry": "verify.expected",
+    "MadeFile": "unpack.made_files",
     "ParentDirectory": "verify.file_checker",
     "ParentFile": "verify.expected",
     "ParentTree": "verify.expected",
@@ -94,6 +98,7 @@ _HOMES = {
     "copy_extents": "tree.extents",
     "inside": "base",
     "is_new_root": "tree.equal",
+    "link_tree": "tree.link_tree",
     "list_xattrs": "tree.xattrs",
     "make_directory": "base.atomic",
     "may_have_holes": "tree.extents",
@@ -120,6 +125,7 @@ __all__ = [
     "ExpectedTree",
     "FileChecker",
     "LayerEntry",
+    "MadeFile",
     "ParentDirectory",
     "ParentFile",
     "ParentTree",
@@ -135,6 +141,7 @@ __all__ = [
     "copy_extents",
     "inside",
     "is_new_root",
+    "link_tree",
     "list_xattrs",
     "make_directory",
     "may_have_holes",

@@ -35,7 +35,7 @@ def copy_tree(source: str | os.PathLike[str], target: str | os.PathLike[str]) ->
     """
     kernels = engine().kernels
     with TreeWalk(source) as here, TreeWalk(target) as there:
-        defaults = _learn_defaults(there.fd)
+        defaults = learn_defaults(there.fd)
         copier = Copier(here, there, defaults)
         waiting = [b""]
         if kernels is not None:
@@ -43,11 +43,16 @@ def copy_tree(source: str | os.PathLike[str], target: str | os.PathLike[str]) ->
         while waiting:
             waiting += copier.copy(waiting.pop())
         copier.finish()
+    warn_of_left_out(copier, here, there)
+
+
+def warn_of_left_out(copier: Copier, source: TreeWalk, target: TreeWalk) -> None:
+    """Log a warning for each kind of thing that a copy lacks for want of rights."""
     for what, count in copier.left_out.items():
         logger.warning(
             "{}: left out of the copy of {}, because this process lacks the rights: {} ({} times)",
-            os.fsdecode(there.root),
-            os.fsdecode(here.root),
+            os.fsdecode(target.root),
+            os.fsdecode(source.root),
             what,
             count,
         )
@@ -141,7 +146,7 @@ def _copy_in_threads(
         )
 
 
-def _learn_defaults(fd: int) -> Defaults:
+def learn_defaults(fd: int) -> Defaults:
     """Find out which mode and owner a new file gets in the target, an empty directory. Make it inherit nothing."""
     remove_access_lists(fd)
     os.fchmod(fd, 0o700)

@@ -5,6 +5,7 @@ This is the reference for `unpack.runs`, which makes many entries at once.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from layerstore_core.tree.remove import remove_tree
 from layerstore_core.tree.root import Directory, Root
 from layerstore_core.unpack.break_links import LinkBreaker
 from layerstore_core.unpack.create import Creator
+from layerstore_core.unpack.made_files import MadeFiles, hashed
 from layerstore_core.unpack.replace import Replacer
 from layerstore_core.unpack.resolve import PathResolver
 from layerstore_core.unpack.whiteout_style import WhiteoutStyle
@@ -40,21 +42,31 @@ class Applier:
         creator: makes the files.
         style: hides the parents' files that are not in the tree.
         breaker: separates files of the tree from other trees before they are changed; `None`: there is no need to.
+        made: records the regular files; `None`: nobody asks for them.
 
     Attributes:
+        made: the same.
         has_root_entry: whether the layer has an entry for its root.
         replacer: removes what is replaced.
         made_size: bytes of everything that was made, including what was replaced later.
     """
 
     def __init__(
-        self, diff: LayerStream, tree: Root, creator: Creator, style: WhiteoutStyle, breaker: LinkBreaker | None
+        self,
+        diff: LayerStream,
+        tree: Root,
+        creator: Creator,
+        style: WhiteoutStyle,
+        breaker: LinkBreaker | None,
+        *,
+        made: MadeFiles | None = None,
     ) -> None:
         self._diff = diff
         self._tree = tree
         self._creator = creator
         self._style = style
         self._breaker = breaker
+        self.made = made
         self._touched = diff.touched
         #: The path of the parent of the last entry: the next one mostly goes there, too.
         self._last_parent: bytes | None = None
@@ -151,8 +163,7 @@ class Applier:
             FileExistsError: the name is taken.
         """
         if entry.type is EntryType.FILE:
-            self._creator.file(entry, content, directory, base)
-            self.made_size += entry.size
+            self._make_file(entry, content, directory, base)
         elif entry.type is EntryType.DIR:
             self._creator.directory(entry, directory, base)
         elif entry.type is EntryType.SYMLINK:
@@ -162,6 +173,15 @@ class Applier:
             self._link(entry, directory, base)
         else:
             self._creator.special(entry, directory, base)
+
+    def _make_file(self, entry: TarEntry, content: Iterator[memoryview], directory: Directory, base: bytes) -> None:
+        if self.made is None:
+            self._creator.file(entry, content, directory, base)
+        else:
+            digest = hashlib.sha256()
+            self._creator.file(entry, hashed(content, digest), directory, base)
+            self.made.add(directory.join(base), digest.digest() if entry.sparse is None else None)
+        self.made_size += entry.size
 
     def _parent_of(self, name: bytes) -> tuple[Directory, bytes]:
         """Return the directory that an entry goes into, made if it is missing, and the entry's name in it."""
@@ -224,6 +244,8 @@ class Applier:
         if (source.path, source_base) == (directory.path, base):
             return  # the link is to itself, and exists already; GNU tar accepts this
         self._creator.hard_link(entry, source, source_base, directory, base)
+        if self.made is not None:
+            self.made.add_link(directory.join(base), source.join(source_base))
 
     def _whiteout(self, target: bytes) -> None:
         """Delete a file or directory, and hide the parents' one if it is not in the tree."""
@@ -270,6 +292,5 @@ class Applier:
         else:
             self.replacer.freed += self.replacer.size_of(status, aside.join(base))
             os.unlink(base, dir_fd=aside.fd)
-        self._creator.file(entry, self._diff.payload(), aside, base)
+        self._make_file(entry, self._diff.payload(), aside, base)
         self._touched.add(aside.join(base))
-        self.made_size += entry.size

@@ -186,10 +186,14 @@ class RunMaker:
         index: int = planned.job.add(first, end, directory.fd, self._how(run, directory))
         if index > first:
             planned.pin(directory)
+            if self._applier.made is not None:
+                self._applier.made.add_run(run, first, index)
         return index
 
     def _plan_link(self, run: Run, index: int, parent: bytes) -> bool:
         """Plan a hard link to a file of this layer; return whether that was done."""
+        if self._applier.made is not None:
+            return False  # the names of a file are recorded one at a time
         target = clean_name(run.entry(index)[8])
         if leaves_root(target) or target.startswith(AUFS_LINKS + b"/") or target not in self._touched:
             return False

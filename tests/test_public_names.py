@@ -33,7 +33,7 @@ NOT_CONSTRUCTED = {
     "ViewPath",
 }
 #: What this package's own modules use, and what is documented as an object of the contract.
-INTERNAL = {"BoundDriver.__init__", "LayerStore.driver", "Limits.of"}
+INTERNAL = {"BoundDriver.__init__", "DriverContext.core_access", "LayerStore.driver", "Limits.of"}
 
 
 @cache

@@ -82,6 +82,8 @@ class BoundDriver:
         hook = self.plugins.hook
         self._hook: Final = hook
         self._mounts = MountCounts(mounts_directory, locks, self._mount, lambda layer_id: hook.put(layer_id=layer_id))
+        self._core: Final = context.core_access()
+        self._core.bind(name, self._mounts, locks, self.mounted)
 
     def __repr__(self) -> str:
         return f"<BoundDriver {self.name} at {self.home}>"
@@ -196,8 +198,11 @@ class BoundDriver:
         self._mounts.unmount_stale(layer_id)
 
     def close(self) -> None:
-        """Release the mounts that this store uses."""
-        self._mounts.close()
+        """Release the mounts that this store uses. From now on the driver may not ask the core for anything."""
+        try:
+            self._mounts.close()
+        finally:
+            self._core.unbind(self._mounts)
 
     # Layers that the caller mounts by itself
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layerstore_core.base import inside
+from layerstore_core.driver.services.core_access import CoreAccess
 from layerstore_core.tree.idmap import IDMapping
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ class DriverContext:
     options: Any = field(default_factory=dict)
     id_mapping: IDMapping = field(default_factory=IDMapping)
     read_only: bool = False
+    #: A `CoreAccess`, which is no public type. Copies of a context share it.
+    _core: Any = field(default_factory=CoreAccess, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         inside.guard(self.home.parent)
@@ -45,6 +49,57 @@ class DriverContext:
         while not directory.is_dir():
             directory = directory.parent
         return directory
+
+    def core_access(self) -> CoreAccess:
+        """Return what `mounted` and `lock` use, for the core to bind it."""
+        core: CoreAccess = self._core
+        return core
+
+    def mounted(self, layer_id: str, mount_label: str = "") -> AbstractContextManager[str]:
+        """Mount another layer for the length of a `with` block. The block gets the path of its tree.
+
+        Users of the mount are counted, across threads and processes, and this block is one of them: the driver's `get`
+        is called before the first, and its `put` after the last. A driver that called its own `put` would unmount the
+        layer under another user.
+
+        It is for hooks, which may be called from several threads. Blocks may be nested, also those of one layer. While
+        `get`, `put`, `mounts`, `seal`, `repair_layer` or `remove` of a layer runs, the core has a lock on that layer.
+        So these hooks may mount ancestors of their layer only: two that mounted each other's would wait for ever.
+        For their own layer the error says so. The other hooks may mount any layer. What keeps a layer mounted beyond a
+        hook is the store's `get`, not this: the block ends in the hook that began it.
+
+        Args:
+            layer_id: the layer. It is another one than that of the hook, or the hook is none of the six above.
+            mount_label: as of the hook `get`.
+
+        Raises:
+            DriverContractError: the driver is not bound yet (in its constructor, in `probe`) or closed; or the call
+                would wait for itself: in a hook that has a lock on this very layer, or in a block of `lock`.
+            FileNotFoundError: there is no such layer.
+        """
+        return self.core_access().mounted(layer_id, mount_label)
+
+    def lock(self, name: str) -> AbstractContextManager[None]:
+        """Take a lock of this driver for the length of a `with` block: wait until no thread or process has it.
+
+        It is a lock of the kernel, on the lock file of the root. If the process dies, the lock ends. It excludes all
+        other threads and processes that use this driver in this root, and has nothing to do with other drivers. If the
+        root cannot be written (`read_only`), it excludes the threads of this store only.
+
+        A thread may take a lock again that it has; the lock ends with the outer block. Several locks are taken in the
+        order of their names, as Python compares texts: otherwise two threads could wait for each other, and the second
+        name is refused. A block must not use `mounted`, nor wait for another thread that may need the lock.
+
+        Args:
+            name: the lock's name, which the driver chooses: any text but the empty one.
+
+        Raises:
+            DriverContractError: the driver is not bound yet (in its constructor, in `probe`) or closed; or the name is
+                out of order.
+            LayerStoreError: this process was forked from the one that opened the store.
+            OSError: the lock file cannot be locked.
+        """
+        return self.core_access().lock(name)
 
 
 StorageOpt = Mapping[str, str]

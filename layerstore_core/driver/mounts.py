@@ -9,6 +9,7 @@ the notes, the mounts of processes that have died are found.
 from __future__ import annotations
 
 import errno
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -45,6 +46,7 @@ class MountCounts:
         self._driver_get = get
         self._driver_put = put
         self._users: dict[str, tuple[int, str]] = {}
+        self._thread = threading.local()
 
     def get(self, layer_id: str, mount_label: str, *, keep: bool = False) -> str:
         """Mount a layer, or count one more user of its mount.
@@ -55,7 +57,7 @@ class MountCounts:
         Returns:
             The absolute path of the layer's tree.
         """
-        with self._locks.exclusive(_key(layer_id)):
+        with self.changing(layer_id):
             count, path = self._users.get(layer_id, (0, ""))
             if not count:
                 noted = False
@@ -85,7 +87,7 @@ class MountCounts:
         """
         if self._locks.inherited:
             return
-        with self._locks.exclusive(_key(layer_id)):
+        with self.changing(layer_id):
             count, path = self._users.get(layer_id, (0, ""))
             if count > 1:
                 self._users[layer_id] = count - 1, path
@@ -105,7 +107,7 @@ class MountCounts:
         Returns:
             Whether there was such a mount.
         """
-        with self._locks.exclusive(_key(layer_id)):
+        with self.changing(layer_id):
             if not self._is_kept(layer_id):
                 return False
             self._write(layer_id, b"")
@@ -126,7 +128,7 @@ class MountCounts:
 
     def remove(self, layer_id: str, remove: Callable[[str], None]) -> None:
         """Call `remove` while no process can mount the layer, and discard its note and its users."""
-        with self._locks.exclusive(_key(layer_id)):
+        with self.changing(layer_id):
             remove(layer_id)
             self._remove_note(layer_id)
             self._locks.release(_users_key(layer_id), self)
@@ -136,7 +138,16 @@ class MountCounts:
     def changing(self, layer_id: str) -> Iterator[None]:
         """Lock the layer for the length of a `with` block: no process mounts, unmounts or removes it."""
         with self._locks.exclusive(_key(layer_id)):
-            yield
+            locked = self._locked_here()
+            locked.append(layer_id)
+            try:
+                yield
+            finally:
+                locked.remove(layer_id)
+
+    def is_locked_here(self, layer_id: str) -> bool:
+        """Return whether this thread has the lock of a layer: it calls a hook that mounts or changes it."""
+        return layer_id in self._locked_here()
 
     def adopt(self, is_ours: Callable[[str], bool]) -> None:
         """Move the notes of earlier versions, which are in the parent directory, to the directory of this driver.
@@ -163,7 +174,7 @@ class MountCounts:
 
     def unmount_stale(self, layer_id: str) -> None:
         """Unmount a layer of `stale()`, if its mount is still stale."""
-        with self._locks.exclusive(_key(layer_id)):
+        with self.changing(layer_id):
             if not self._is_kept(layer_id):
                 self._unmount_unused(layer_id)
 
@@ -172,6 +183,13 @@ class MountCounts:
         for layer_id in list(self._users):
             while layer_id in self._users and not self._locks.inherited:
                 self.put(layer_id)
+
+    def _locked_here(self) -> list[str]:
+        """Return the layers that this thread has locked."""
+        locked: list[str] | None = getattr(self._thread, "locked", None)
+        if locked is None:
+            locked = self._thread.locked = []
+        return locked
 
     def _undo_failed_mount(self, layer_id: str) -> None:
         """Unmount after an error: a wrapper plugin may have failed after the driver had mounted the layer."""

@@ -1,0 +1,1 @@
+"""What drivers get from the core while they work."""

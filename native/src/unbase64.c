@@ -13,7 +13,9 @@
 #define NONE 0xFF
 
 static uint8_t values[256];
+#if HAS_VECTORS
 static int use_vectors;
+#endif
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void prepare(void)

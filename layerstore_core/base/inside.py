@@ -360,6 +360,27 @@ def flush(path: AnyPath) -> None:
         Descriptor(os.open, name, _FILE, dir_fd=parent_fd) as fd,
     ):
         os.fsync(fd)
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            confirm_flush(fd)
+
+
+def confirm_flush(directory_fd: int) -> None:
+    """Make sure that a flush that succeeded has written to the disk, on the file system of a directory.
+
+    If the disk refuses a write of ext4's journal, the call that waits for it fails: perhaps an fsync(2) of another
+    process. A later flush of the same changes finds nothing to write, and succeeds (Linux 6.18). But the file system
+    then accepts no new change. So try one that leaves nothing behind: a file without a name.
+
+    Raises:
+        OSError: the file system accepts no changes (EIO).
+    """
+    try:
+        os.close(os.open(".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=directory_fd))
+    except OSError as error:
+        # Other errors, such as that of a file system that has no such files, do not concern the journal.
+        if error.errno in (errno.EROFS, errno.EIO):
+            words = "the file system accepts no changes any more, and the last ones may be lost: see the kernel's log"
+            raise OSError(errno.EIO, words) from error
 
 
 @contextmanager

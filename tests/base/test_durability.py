@@ -57,3 +57,11 @@ def test_a_write_error_is_reported_though_another_process_has_seen_it():
     if why := power.why_not():
         pytest.skip(why)
     assert failing.flush_points_that_see_a_failed_write() == {"another": True, "point": True, "late": False}
+
+
+def test_an_aborted_journal_is_reported_though_another_process_has_seen_it():
+    """The kernel's own flush succeeds: what was to be flushed is lost, and nothing is left to write."""
+    if why := power.why_not():
+        pytest.skip(why)
+    words = "the file system accepts no changes any more, and the last ones may be lost: see the kernel's log"
+    assert failing.flushes_that_see_an_aborted_journal() == {"fsync": "", "flush": words}

@@ -30,6 +30,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(TOP))
 
 from layerstore_core import LayerStore, LayerStoreError, StoreConfig  # noqa: E402
+from layerstore_core.base import inside  # noqa: E402
 from layerstore_core.base.digests import DiffID  # noqa: E402
 from layerstore_core.base.durability import FlushPoint  # noqa: E402
 from layerstore_core.images import Images  # noqa: E402
@@ -122,6 +123,18 @@ def flush_points_that_see_a_failed_write() -> dict[str, bool]:
         found: dict[str, bool] = _in_child(
             _flush_after_failed_write, Path(directory), Failing("write", range(1, FOREVER))
         )
+        return found
+
+
+def flushes_that_see_an_aborted_journal() -> dict[str, str]:
+    """Let a write of the journal fail while another file is flushed. Return the error of each flush after it.
+
+    They are "fsync", of a directory in which a name was changed before, and "flush", the same by `inside.flush`.
+    """
+    with tempfile.TemporaryDirectory(prefix="layerstore-failing-", dir=memory()) as directory:
+        make_file_system(FILE_SYSTEMS["ext4"], Path(directory, "image"))
+        # The first write is that of the other file's data, and the second one begins the transaction in the journal.
+        found: dict[str, str] = _in_child(_flush_with_aborted_journal, Path(directory), Failing("write", range(2, 3)))
         return found
 
 
@@ -382,6 +395,31 @@ def _flush_after_failed_write(directory: Path, failing: Failing, *, alive: int) 
     with FlushPoint(mount) as late:
         seen["late"] = _fails(late)
     return seen
+
+
+def _flush_with_aborted_journal(directory: Path, failing: Failing, *, alive: int) -> dict[str, str]:
+    mount, marks = attach(directory, FILE_SYSTEMS["ext4"], failing=failing, alive=alive)
+    (mount / "before").mkdir()
+    os.sync()
+    write_mark(marks, b"the disk fails from here on")
+    (mount / "before").rename(mount / "after")
+    with open(mount / "other", "wb", buffering=0) as other:
+        other.write(b"other")
+        assert _error_of(lambda: os.fsync(other.fileno())), "the journal was written"
+    return {"fsync": _error_of(lambda: _fsync(mount)), "flush": _error_of(lambda: inside.flush(mount))}
+
+
+def _fsync(directory: Path) -> None:
+    with inside.open_directory(directory) as fd:
+        os.fsync(fd)
+
+
+def _error_of(call: Callable[[], object]) -> str:
+    try:
+        call()
+    except OSError as error:
+        return str(error.strerror)
+    return ""
 
 
 def _fails(point: FlushPoint) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
@@ -28,6 +29,7 @@ from layerstore_core import (
     check_store,
     collect_garbage,
 )
+from layerstore_core.base import inside
 from layerstore_core.base.durability import FlushPoint
 from layerstore_core.records.snapshots import rows
 from layerstore_core.snapshots.flushes import JoinedFlushes
@@ -42,6 +44,23 @@ FEW = 40
 @pytest.fixture
 def driver() -> str:
     return "vfs"
+
+
+def test_a_change_is_not_confirmed_if_the_file_system_accepts_no_more(open_store, monkeypatch):
+    """SQLite's flush succeeds though the journal of the file system was aborted: see `inside.confirm_flush`."""
+    confirmed = []
+
+    def refuse(directory_fd):
+        confirmed.append(os.readlink(f"/proc/self/fd/{int(directory_fd)}"))
+        raise OSError(errno.EIO, "the file system accepts no changes any more")
+
+    store = open_store(durability="full")
+    with Snapshots(store) as snapshots:
+        snapshots.prepare("a", "")
+        monkeypatch.setattr(inside, "confirm_flush", refuse)
+        with pytest.raises(OSError, match="accepts no changes any more"):
+            snapshots.commit("one", "a")
+        assert confirmed == [str(store.root / "layerstore" / "snapshots" / "vfs")]
 
 
 def test_one_of_many_threads_gets_a_key(store):

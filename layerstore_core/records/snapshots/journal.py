@@ -149,6 +149,8 @@ class SnapshotJournal:
                     for change in batch:
                         self._run_one(change)
                     self._writer.execute("COMMIT")
+                    if self._flushes:
+                        self._confirm_flush()
                 except BaseException:
                     if self._writer.in_transaction:
                         self._writer.execute("ROLLBACK")
@@ -171,6 +173,10 @@ class SnapshotJournal:
             change.error = error
             self._writer.execute("ROLLBACK TO one")
         self._writer.execute("RELEASE one")
+
+    def _confirm_flush(self) -> None:
+        with inside.open_directory(self._path.parent) as directory:
+            inside.confirm_flush(directory)
 
     def _set_flushes(self, wanted: bool) -> None:
         if wanted != self._flushes:

@@ -115,8 +115,8 @@ def python() -> str:
         if paths:
             lines += [f"## {SUBJECTS.get(subject, subject.capitalize())}", ""]
         for path in paths:
-            if path == f"{CONTRACT}.FileGetter":
-                lines += [f"`FileGetter` is part of [the contract](contract.md#{path}).", ""]
+            if path.startswith(CONTRACT) and path.endswith(".FileGetter"):
+                lines += [f"`FileGetter` is part of [the contract](contract.md#{CONTRACT}.FileGetter).", ""]
             else:
                 lines += [f"::: {path}", "    options: {heading_level: 3}", ""]
     return "\n".join(

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from layerstore_core.diff.stamps import Stamps, change_clock, take_stamps
     from layerstore_core.driver.capabilities import Capabilities
     from layerstore_core.driver.context import DriverContext
-    from layerstore_core.driver.hookspecs import FileGetter, hookimpl, hookspec
+    from layerstore_core.driver.hookspecs.diffs import FileGetter
+    from layerstore_core.driver.hookspecs.markers import hookimpl, hookspec
     from layerstore_core.driver.mount_spec import MountSpec
     from layerstore_core.driver.namespace import enter_user_namespace
     from layerstore_core.errors import (
@@ -190,7 +191,7 @@ _HOMES = {
     "Endpoint": "registry.endpoint",
     "EntryType": "tar.entry",
     "ExecutionConfig": "images.config.model",
-    "FileGetter": "driver.hookspecs",
+    "FileGetter": "driver.hookspecs.diffs",
     "Finding": "maintenance.finding",
     "Healthcheck": "images.config.model",
     "HistoryEntry": "images.image",
@@ -316,8 +317,8 @@ _HOMES = {
     "disk_usage": "maintenance.usage",
     "endpoints_of": "registry.hosts",
     "enter_user_namespace": "driver.namespace",
-    "hookimpl": "driver.hookspecs",
-    "hookspec": "driver.hookspecs",
+    "hookimpl": "driver.hookspecs.markers",
+    "hookspec": "driver.hookspecs.markers",
     "iter_entries": "view.entries",
     "load_config": "config.load",
     "pack_changes": "diff.pack",

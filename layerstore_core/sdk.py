@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from layerstore_core.diff.size import changed_size, changed_usage
     from layerstore_core.diff.upper import compare_upper
     from layerstore_core.driver.bound import BoundDriver
-    from layerstore_core.driver.directory import DirectoryDriver
+    from layerstore_core.driver.services.directory import DirectoryDriver
     from layerstore_core.driver.standalone import open_driver
     from layerstore_core.errors import while_doing
     from layerstore_core.tree.equal import is_new_root, same_content, same_status
@@ -76,7 +76,7 @@ _HOMES = {
     "Descriptor": "base.descriptors",
     "Difference": "verify.difference",
     "Directory": "tree.root",
-    "DirectoryDriver": "driver.directory",
+    "DirectoryDriver": "driver.services.directory",
     "EntryMetadata": "verify.expected",
     "ExpectedFile": "verify.expected",
     "ExpectedTree": "verify.expected",

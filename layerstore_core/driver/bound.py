@@ -38,6 +38,10 @@ _T = TypeVar("_T")
 #: mounts or removes gets it.
 _LAYER_ID: Final = re.compile(r"[a-z0-9-]{1,128}", re.ASCII)
 
+#: What is passed on of the sentences of a driver about its home: how many, and how many characters of each.
+_MOST_SENTENCES: Final = 100
+_LONGEST_SENTENCE: Final = 1000
+
 
 class BoundDriver:
     """One driver instance, registered in its own plugin manager.
@@ -148,6 +152,14 @@ class BoundDriver:
         with self._mounts.changing(layer_id):
             done = self._hook.repair_layer(layer_id=layer_id, parent_id=parent_id, proved=proved)
             return self._answer("repair_layer", done, list)
+
+    def check_home(self) -> list[str]:
+        """See `hookspecs.check_home`."""
+        return self._sentences("check_home", self._hook.check_home())
+
+    def repair_home(self) -> list[str]:
+        """See `hookspecs.repair_home`."""
+        return self._sentences("repair_home", self._hook.repair_home())
 
     # Mounts
 
@@ -317,6 +329,16 @@ class BoundDriver:
                 f"driver {self.name}: its hook {hook} returned {type(value).__name__}, not {kind.__name__}"
             )
         return value
+
+    def _sentences(self, hook: str, value: object) -> list[str]:
+        """Check an answer that is a list of sentences, and shorten it."""
+        found = self._answer(hook, value, list)
+        if not all(isinstance(one, str) for one in found):
+            raise DriverContractError(f"driver {self.name}: its hook {hook} returned a list in which not all is text")
+        sentences = [one if len(one) <= _LONGEST_SENTENCE else f"{one[:_LONGEST_SENTENCE]}…" for one in found]
+        if len(found) > _MOST_SENTENCES:
+            sentences[_MOST_SENTENCES - 1 :] = [f"and {len(found) - _MOST_SENTENCES + 1} more of this kind"]
+        return sentences
 
     def _size(self, hook: str, value: object) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:

@@ -85,6 +85,14 @@ class Fallback:
         return []
 
     @hookimpl(trylast=True)
+    def check_home(self) -> list[str]:
+        return []
+
+    @hookimpl(trylast=True)
+    def repair_home(self) -> list[str]:
+        return []
+
+    @hookimpl(trylast=True)
     def seal(self) -> bool:
         return False
 

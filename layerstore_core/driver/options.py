@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 from layerstore_core.base.plugins import DRIVERS, entry_point_names
 from layerstore_core.config.sources import ANY_DRIVER, did_you_mean
@@ -13,6 +17,7 @@ from layerstore_core.log import driver_logger, logger
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+    from pydantic.fields import FieldInfo
 
     from layerstore_core.config.model import StoreConfig
     from layerstore_core.driver.registry import DriverFactory
@@ -30,7 +35,9 @@ def context_of(factory: DriverFactory, name: str, config: StoreConfig) -> Driver
     Raises:
         ConfigError: the driver does not know an option, or an option has an invalid value.
         DriverContractError: its name cannot be a name on disk, or the model of its options cannot be imported or fails.
+        DriverNotSupported: it was written for a version of the contract that is not known here.
     """
+    registry.check_contract(factory, name)
     on_disk = registry.driver_name(factory, name)
     options = config.options_of(on_disk, name)
     if config.driver in (None, name, on_disk):
@@ -50,6 +57,88 @@ def warn_of_unknown_drivers(config: StoreConfig) -> None:
         for name in sorted({*config.drivers, *config.driver_priority} - known - {ANY_DRIVER}):
             if hint := did_you_mean(name, known):
                 logger.warning("the settings name a driver {!r}, which is not installed{}", name, hint)
+
+
+@dataclass(frozen=True, slots=True)
+class DriverOption:
+    """An option of a driver, from the field of its model.
+
+    Attributes:
+        name: its name.
+        others: other names that are accepted, such as Docker's.
+        type: what a value is, in words, with the limits that the model declares.
+        default: the value without the option; `None` if that is none, or if it is required.
+        required: whether the driver cannot be used without it.
+        unit: the unit of a number, from `json_schema_extra={"unit": …}` of the field; empty without one.
+        description: what it does, from the field's `description`.
+    """
+
+    name: str
+    others: tuple[str, ...]
+    type: str
+    default: Any
+    required: bool
+    unit: str
+    description: str
+
+
+def driver_options(name: str) -> list[DriverOption]:
+    """Return the options of an installed driver, in the order of its model.
+
+    Raises:
+        DriverNotFound, AmbiguousDriver: as for `registry.load_driver`.
+        DriverContractError: the model of its options cannot be imported, or fails.
+    """
+    model = getattr(registry.load_driver(name), "Options", None)
+    if isinstance(model, str):
+        model = registry.load_options(model, name)
+    fields = getattr(model, "model_fields", None)
+    return [_described(name, option, field) for option, field in fields.items()] if isinstance(fields, dict) else []
+
+
+def _described(driver: str, name: str, field: FieldInfo) -> DriverOption:
+    alias: Any = field.validation_alias or field.alias or name
+    names = [one for one in getattr(alias, "choices", [alias]) if isinstance(one, str)] or [name]
+    extra = field.json_schema_extra
+    required = field.is_required()
+    try:
+        default = None if required else field.get_default(call_default_factory=True, validated_data={})
+    except Exception as error:  # third-party code may raise anything
+        raise DriverContractError(
+            f"driver {driver}: the default of its option {name} cannot be made: {type(error).__name__}: {error}"
+        ) from error
+    return DriverOption(
+        name=names[0],
+        others=tuple(names[1:]),
+        type=_words_of(field.annotation, field.metadata),
+        default=default if isinstance(default, (str, int, float, bool)) else None if default is None else str(default),
+        required=required,
+        unit=str(extra.get("unit", "")) if isinstance(extra, dict) else "",
+        description=" ".join((field.description or "").split()),
+    )
+
+
+def _words_of(annotation: Any, metadata: Iterable[Any]) -> str:
+    """Return the type of an option in words."""
+    while get_origin(annotation) is Annotated:
+        annotation, *more = get_args(annotation)
+        metadata = [*metadata, *more]
+    kinds = [one for one in get_args(annotation) if one is not type(None)]
+    if get_origin(annotation) in (Union, UnionType):
+        return " or ".join(_words_of(kind, metadata) for kind in kinds)
+    if get_origin(annotation) is Literal:
+        return " or ".join(json.dumps(one) for one in kinds)
+    known = {bool: "true or false", int: "whole number", float: "number", str: "text"}
+    name = annotation.__name__ if isinstance(annotation, type) and not kinds else str(annotation)
+    words = str(known.get(annotation, name))
+    limits = [_limit(one) for item in metadata for one in getattr(item, "metadata", [item])]
+    return ", ".join([words, *filter(None, limits)])
+
+
+def _limit(item: Any) -> str:
+    """Return a limit that a model declares, in words; empty for anything else."""
+    words = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+    return next((f"{text} {getattr(item, key)}" for key, text in words.items() if hasattr(item, key)), "")
 
 
 def _validated(factory: DriverFactory, name: str, options: dict[str, Any], config: StoreConfig) -> Any:

@@ -8,10 +8,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from layerstore_core._version import __version__
 from layerstore_core.base.plugins import DRIVERS, WRAPPERS, entry_point_names, installed_entry_points
 from layerstore_core.config.sources import did_you_mean
 from layerstore_core.driver.context import DriverContext
-from layerstore_core.errors import AmbiguousDriver, DriverContractError, DriverNotFound, LayerStoreError
+from layerstore_core.errors import (
+    AmbiguousDriver,
+    DriverContractError,
+    DriverNotFound,
+    DriverNotSupported,
+    LayerStoreError,
+)
 
 if TYPE_CHECKING:
     from layerstore_core.base.plugins import EntryPoint
@@ -152,6 +159,44 @@ def entry_point_of(on_disk: str) -> str:
             if name == on_disk:
                 raise
     raise _not_installed(on_disk)
+
+
+def contract(factory: DriverFactory, name: str) -> int:
+    """Return the version of the contract that a driver was written for: its `contract`, or 1 if it declares none.
+
+    Raises:
+        DriverContractError: it declares something else than a version.
+    """
+    value = getattr(factory, "contract", 1)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise DriverContractError(f"driver {name}: its `contract` is {value!r}, not a whole number from 1 on")
+    return value
+
+
+def check_contract(factory: DriverFactory, name: str) -> None:
+    """Refuse a driver that was written for a version of the contract that is not known here.
+
+    Raises:
+        DriverContractError: as for `contract`.
+        DriverNotSupported: the version is too new or too old. The message says what to install.
+    """
+    from layerstore_core.driver.hookspecs import CONTRACT, OLDEST_CONTRACT  # lazy: loads pluggy
+
+    wanted = contract(factory, name)
+    if OLDEST_CONTRACT <= wanted <= CONTRACT:
+        return
+    point = next((point for point in installed_entry_points(DRIVERS) if point.name == name), None)
+    who = _name(point, "driver") if point else f"driver {name!r}"
+    package = _describe(point).distribution if point else "the driver's package"
+    known = f"layerstore-core {__version__} has version {CONTRACT}"
+    if wanted > CONTRACT:
+        what = f"a newer layerstore-core (pip install -U layerstore-core), or an older version of {package}"
+    else:
+        what = f"a newer version of {package}"
+        known += f", and takes drivers from version {OLDEST_CONTRACT} on"
+    raise DriverNotSupported(
+        f"{who} was written for version {wanted} of the driver contract, but {known}; install {what}"
+    )
 
 
 def priority(factory: DriverFactory) -> int | None:

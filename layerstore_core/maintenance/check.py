@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from layerstore_core.maintenance.check_content import check_content
-from layerstore_core.maintenance.check_driver import check_driver
+from layerstore_core.maintenance.check_driver import check_driver, check_home
 from layerstore_core.maintenance.check_images import check_blobs, check_images, check_kept
 from layerstore_core.maintenance.check_records import check_pins, check_records, check_references
 from layerstore_core.maintenance.finding import CODES, Finding
@@ -57,7 +57,7 @@ def check_store(
                 [finding for finding in again if (finding.code, finding.subject) in seen]
                 for again in (_first_look(store, records_locked=True), _last_look(store))
             )
-    return [*findings, *content, *last]
+    return [*check_home(store), *findings, *content, *last]
 
 
 def _first_look(store: LayerStore, *, records_locked: bool = False) -> list[Finding]:

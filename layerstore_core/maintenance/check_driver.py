@@ -93,6 +93,21 @@ def check_driver(store: LayerStore, *, records_locked: bool = False) -> Iterator
     yield from _check_strays(Strays(store.context, lock=not records_locked), store)
 
 
+def check_home(store: LayerStore) -> Iterator[Finding]:
+    """Ask the driver for what is wrong with its state that belongs to no single layer."""
+    try:
+        problems = store.driver.check_home()
+    except (LayerStoreError, OSError) as error:
+        problems = [f"it cannot be checked: {error}"]
+    for problem in problems:
+        yield Finding(
+            "broken-driver-home",
+            str(store.driver.home),
+            problem,
+            "`layerstore check --repair` has the driver repair it, as far as nothing is lost by that",
+        )
+
+
 def check_recorded_layer(store: LayerStore, recorded: RecordedLayer, *, exists: bool = True) -> Iterator[Finding]:
     """Check one layer that the driver has, in part at least."""
     try:

@@ -13,6 +13,7 @@ CODES: Final = {
     "not-a-record": "an unexpected entry among the records",
     "missing-in-driver": "a record names a layer that the driver does not have",
     "broken-in-driver": "the driver has the layer, but a file that it needs for it is missing or damaged",
+    "broken-driver-home": "state of the driver that belongs to no single layer is damaged",
     "stray-in-driver": "the driver has a layer that no record names",
     "damaged": "a layer's tar cannot be assembled, or is not what was registered (full checks only)",
     "tree-differs": "the files that the driver shows of a layer are not those of its tar (full checks only)",

@@ -12,7 +12,7 @@ from layerstore_core.base.digests import ChainID, ImageID
 from layerstore_core.errors import BadRecord, LayerStoreError
 from layerstore_core.images import Images
 from layerstore_core.log import logger
-from layerstore_core.maintenance.check_driver import subject_of
+from layerstore_core.maintenance.check_driver import check_home, subject_of
 from layerstore_core.maintenance.check_records import leftovers
 from layerstore_core.maintenance.finding import Finding
 from layerstore_core.maintenance.rebuild import rebuild_layer, register_again
@@ -22,6 +22,7 @@ from layerstore_core.maintenance.repair_source import RepairSource
 from layerstore_core.store.store import LayerStore
 from layerstore_core.store.strays import Strays
 
+_OF_HOME: Final = "broken-driver-home"
 _LEFTOVERS: Final = ("unfinished-removal", "dead-transaction")
 #: Findings that a repair source, or force, may be the remedy of.
 _OF_LAYERS: Final = ("damaged", "missing-in-driver", "broken-in-driver", "wrong-parent", "tree-differs")
@@ -57,6 +58,8 @@ class Repair:
 
     def run(self, findings: list[Finding]) -> list[Finding]:
         """Repair what can be repaired, and return the findings that are left."""
+        of_home = self._repair_home([finding for finding in findings if finding.code == _OF_HOME])
+        findings = [finding for finding in findings if finding.code != _OF_HOME]
         self._remove_leftovers(findings)
         still_there = {(finding.code, finding.subject) for finding in leftovers(self._store)}
         self._repair_records()
@@ -80,7 +83,24 @@ class Repair:
             else:
                 left.append(finding)
         found = self._layer_repair.repair_children(self._on_repaired or (lambda _finding, _done: None))
-        return [*(finding for finding in findings if finding in left), *found]
+        return [*of_home, *(finding for finding in findings if finding in left), *found]
+
+    def _repair_home(self, findings: list[Finding]) -> list[Finding]:
+        """Have the driver repair its home, and return what it finds there afterwards."""
+        if not findings:
+            return []
+        try:
+            done = self._store.driver.repair_home()
+        except (LayerStoreError, OSError) as error:
+            logger.error("{}: it could not be repaired: {}", self._store.driver.home, error)
+            done = []
+        left = list(check_home(self._store))
+        repaired = [finding for finding in findings if finding not in left]
+        for number, finding in enumerate(repaired):
+            if self._on_repaired is not None:
+                what = "; ".join(done) or "it is no longer found"
+                self._on_repaired(finding, "repaired with the one before" if number else what)
+        return left
 
     def _remove_leftovers(self, findings: list[Finding]) -> None:
         if any(finding.code in _LEFTOVERS for finding in findings):

@@ -122,6 +122,7 @@ def test_every_key_of_every_json_answer_is_documented(run: Run, root: Path, tmp_
         seen["pull",] = run("--json", "pull", f"{fake.host}/app:1.0", "-q").json
         seen["login",] = run("--json", "login", fake.host, "-u", "me", "--password-stdin", stdin=b"word").json
         seen["logout",] = run("--json", "logout", fake.host).json
+    seen["drivers",] |= run("--json", "drivers", "--options", "overlay2").json
     about_registry = run("--json", "info", "--registry", "docker.io").json
     seen["info",] |= {key: value for key, value in about_registry.items() if key not in seen["info",]}
     # The program that `unshare` runs answers in its place.

@@ -27,6 +27,8 @@ _HOOKS: Final[dict[str, str | None]] = {
     "LayerIDs": "layer_ids",
     "CheckLayer": "check_layer",
     "RepairLayer": "repair_layer",
+    "CheckHome": "check_home",
+    "RepairHome": "repair_home",
     "ParentOf": "parent_of",
     "Mounts": "mounts",
     "Seal": "seal",
@@ -172,6 +174,16 @@ def _repair_layer(lent: LentDriver, given: Arguments) -> Answer:
         return {"Done": driver.repair_layer(layer, given.parent(), proved=given.flag("Proved"))}
 
 
+def _check_home(lent: LentDriver, given: Arguments) -> Answer:
+    with lent.driver() as driver:
+        return {"Problems": driver.check_home()}
+
+
+def _repair_home(lent: LentDriver, given: Arguments) -> Answer:
+    with lent.driver() as driver:
+        return {"Done": driver.repair_home()}
+
+
 def _parent_of(lent: LentDriver, given: Arguments) -> Answer:
     with lent.driver() as driver:
         return {"Parent": driver.parent_of(given.layer(), given.parent())}
@@ -211,6 +223,8 @@ METHODS: Final[dict[str, Method]] = {
     "Layerstore.LayerIDs": _layer_ids,
     "Layerstore.CheckLayer": _check_layer,
     "Layerstore.RepairLayer": _repair_layer,
+    "Layerstore.CheckHome": _check_home,
+    "Layerstore.RepairHome": _repair_home,
     "Layerstore.ParentOf": _parent_of,
     "Layerstore.Mounts": _mounts,
     "Layerstore.Seal": _seal,

@@ -43,6 +43,7 @@ class BtrfsDriver:
         DriverNotSupported: the home directory is not on btrfs.
     """
 
+    contract = 1
     driver_name = "btrfs"
     priority = 90
     Options = "layerstore_btrfs.options:Options"

@@ -10,16 +10,18 @@ from layerstore_core import parse_size
 
 
 class Options(BaseModel):
-    """The driver's options.
-
-    Attributes:
-        min_space: the smallest allowed value of a layer's storage option `size`, in bytes; 0: any size is allowed.
-            A text may have a unit (`10G`). Docker's name of the option, `btrfs.min_space`, is accepted, too.
-    """
+    """The driver's options."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    min_space: int = Field(default=0, ge=0, validation_alias=AliasChoices("min_space", "btrfs.min_space"))
+    min_space: int = Field(
+        default=0,
+        ge=0,
+        validation_alias=AliasChoices("min_space", "btrfs.min_space"),
+        description="The smallest allowed value of a layer's storage option size; 0: any size is allowed. A text may "
+        "have a unit (10G).",
+        json_schema_extra={"unit": "bytes"},
+    )
 
     @field_validator("min_space", mode="before")
     @classmethod

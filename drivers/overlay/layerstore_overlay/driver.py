@@ -50,6 +50,7 @@ class OverlayDriver:
             system cannot limit sizes.
     """
 
+    contract = 1
     driver_name = "overlay2"
     #: The highest: chosen before the others if it works, as in Docker.
     priority = 100

@@ -14,15 +14,14 @@ def _size(value: Any) -> Any:
 
 
 class Options(BaseModel):
-    """The driver's options.
-
-    Attributes:
-        size: the size limit in bytes of writable layers that have no `size` of their own. A text may have a unit
-            (`10G`). `None`: no limit. Docker's name of the option, `overlay2.size`, is accepted, too.
-    """
+    """The driver's options."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     size: Annotated[int, BeforeValidator(_size), Field(gt=0)] | None = Field(
-        default=None, validation_alias=AliasChoices("size", "overlay2.size")
+        default=None,
+        validation_alias=AliasChoices("size", "overlay2.size"),
+        description="The size limit of writable layers that have no storage option size of their own; none: no limit. "
+        "A text may have a unit (10G).",
+        json_schema_extra={"unit": "bytes"},
     )

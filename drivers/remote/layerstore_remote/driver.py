@@ -39,6 +39,7 @@ class RemoteDriver:
         ConfigError: the option `address` is missing.
     """
 
+    contract: ClassVar = 1
     Options: ClassVar = "layerstore_remote.options:RemoteOptions"
 
     def __init__(self, context: DriverContext) -> None:
@@ -134,6 +135,18 @@ class RemoteDriver:
         if self._has_nothing() or not self._server.has("RepairLayer"):
             return None
         return self._server.call("Layerstore.RepairLayer", ID=layer_id, Parent=parent_id, Proved=proved).texts("Done")
+
+    @hookimpl
+    def check_home(self) -> list[str] | None:
+        if self._has_nothing() or not self._server.has("CheckHome"):
+            return None
+        return self._server.call("Layerstore.CheckHome", repeatable=True).texts("Problems")
+
+    @hookimpl
+    def repair_home(self) -> list[str] | None:
+        if self._has_nothing() or not self._server.has("RepairHome"):
+            return None
+        return self._server.call("Layerstore.RepairHome").texts("Done")
 
     @hookimpl
     def metadata(self, layer_id: str) -> dict[str, str]:

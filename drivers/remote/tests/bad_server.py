@@ -14,7 +14,7 @@ CAPABLE = {
     "Version": 1,
     "Driver": "vfs",
     "Directory": "/nowhere",
-    "Methods": ["LayerIDs", "CheckLayer", "RepairLayer", "ParentOf", "Mounts", "Seal"],
+    "Methods": ["LayerIDs", "CheckLayer", "RepairLayer", "CheckHome", "RepairHome", "ParentOf", "Mounts", "Seal"],
 }
 
 

@@ -69,6 +69,8 @@ HOOKS = {
     "layer_ids": ("Layerstore.LayerIDs", lambda driver: driver.layer_ids()),
     "check_layer": ("Layerstore.CheckLayer", lambda driver: driver.check_layer(LAYER, "")),
     "repair_layer": ("Layerstore.RepairLayer", lambda driver: driver.repair_layer(LAYER, "", False)),
+    "check_home": ("Layerstore.CheckHome", lambda driver: driver.check_home()),
+    "repair_home": ("Layerstore.RepairHome", lambda driver: driver.repair_home()),
     "parent_of": ("Layerstore.ParentOf", lambda driver: driver.parent_of(LAYER, "")),
     "metadata": ("GraphDriver.GetMetadata", lambda driver: driver.metadata(LAYER)),
     "mounts": ("Layerstore.Mounts", lambda driver: driver.mounts(LAYER, True)),
@@ -187,6 +189,8 @@ def test_bodies_that_are_no_answers(use, hook, body):
         ("check_layer", {"Problems": "one"}),
         ("check_layer", {"Problems": [None]}),
         ("repair_layer", {"Done": [["a"]]}),
+        ("check_home", {"Problems": "one"}),
+        ("repair_home", {"Done": [1]}),
         ("parent_of", {"Parent": 5}),
         ("seal", {"Sealed": "yes"}),
         ("metadata", {"Metadata": {"a": 1}}),
@@ -449,6 +453,8 @@ def test_a_server_without_additions(use, reply):
     assert driver.exists(LAYER)
     assert driver.layer_ids() is None
     assert driver.check_layer(LAYER, "") is None
+    assert driver.check_home() is None
+    assert driver.repair_home() is None
     assert not driver.gives_mounts()
     assert driver.mounts(LAYER, True) is None
     assert driver.seal(LAYER) is None

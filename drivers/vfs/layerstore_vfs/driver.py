@@ -38,6 +38,7 @@ class VfsDriver(DirectoryDriver):
         context: the surroundings of this instance.
     """
 
+    contract: ClassVar[int] = 1
     Options: ClassVar = "layerstore_vfs.options:VfsOptions"
     #: The lowest: chosen only if no other driver works. Files of this driver below a root do not show that a user chose
     #: it.

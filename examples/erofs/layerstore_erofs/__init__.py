@@ -22,7 +22,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from layerstore_core import (
     Capabilities,
@@ -43,20 +43,17 @@ _WRITABLE = "writable"
 
 
 class Options(BaseModel):
-    """The driver's options.
-
-    Attributes:
-        compression: an argument of `mkfs.erofs -z`; empty for no compression.
-    """
+    """The driver's options."""
 
     model_config = ConfigDict(extra="forbid")
 
-    compression: str = "lz4hc"
+    compression: str = Field(default="lz4hc", description="An argument of mkfs.erofs -z; empty: no compression.")
 
 
 class ErofsDriver(DirectoryDriver):
     """A driver that keeps layers as images."""
 
+    contract: ClassVar = 1
     driver_name: ClassVar = "erofs"
     Options: ClassVar = Options
 

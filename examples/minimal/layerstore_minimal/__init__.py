@@ -15,6 +15,8 @@ from layerstore_core import ConfigError, DriverContext, copy_tree, hookimpl, rem
 class MinimalDriver:
     """A driver that implements the required hooks, and nothing else."""
 
+    contract = 1
+
     def __init__(self, context: DriverContext) -> None:
         self._home = context.home
         self._root_owner = context.id_mapping.root_pair()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, ClassVar, cast
 
 from layerstore_core import (
     Capabilities,
@@ -33,6 +33,8 @@ _WRITABLE = "writable"
 
 class TarballDriver(DirectoryDriver):
     """A driver whose layers are copied trees, each with the layer's own tar next to it."""
+
+    contract: ClassVar = 1
 
     def tree(self, layer_id: str) -> Path:
         return self.layer_directory(layer_id) / "tree"

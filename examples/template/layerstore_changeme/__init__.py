@@ -24,6 +24,7 @@ class Options(BaseModel):
 class ChangemeDriver:
     """CHANGEME."""
 
+    contract = 1
     Options = Options
 
     def __init__(self, context: DriverContext) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+from textwrap import wrap
 from typing import Any
 
 import click
@@ -13,19 +16,25 @@ from layerstore_core.errors import LayerStoreError
 
 
 @click.command()
+@click.option("--options", "of", metavar="NAME", help="List the options of one driver instead.")
 @json_option
 @click.pass_obj
-def drivers(session: Session) -> None:
+def drivers(session: Session, of: str | None) -> None:
     """List the installed drivers, and whether each works here.
 
     "Here" means below this root and with the given options. A driver that does not work, or whose package is
     broken, is listed with the reason. The exit code is 0 all the same. A driver that an ordinary user can use in a
-    user namespace only is tried in one; commands enter one by themselves.
+    user namespace only is tried in one; commands enter one by themselves. CONTRACT is the version of the driver
+    contract that the driver was written for.
 
     \b
-    Example:
+    Examples:
       layerstore drivers
+      layerstore drivers --options vfs
     """
+    if of is not None:
+        _list_options(session, of)
+        return
     config = session.config()
     if session.driver_options:
         from layerstore_core.driver.open import check_options
@@ -33,7 +42,7 @@ def drivers(session: Session) -> None:
         check_options(config)
     from layerstore_core.driver.namespace import driver_needs_namespace, probe_in_namespace
     from layerstore_core.driver.probe import probe
-    from layerstore_core.driver.registry import installed_drivers
+    from layerstore_core.driver.registry import contract, installed_drivers, load_driver
 
     found: list[dict[str, Any]] = []
     for driver in installed_drivers():
@@ -41,12 +50,17 @@ def drivers(session: Session) -> None:
             namespace = driver_needs_namespace(driver.name)
         except LayerStoreError:
             namespace = False  # the probe gives the reason
+        try:
+            version = contract(load_driver(driver.name), driver.name)
+        except LayerStoreError:
+            version = None  # likewise
         result = probe_in_namespace(driver.name, config) if namespace else probe(driver.name, config)
         found.append(
             {
                 "name": driver.name,
                 "package": driver.distribution,
                 "version": driver.version,
+                "contract": version,
                 "works": result.works,
                 "user_namespace": namespace,
                 "reason": result.reason,
@@ -54,12 +68,38 @@ def drivers(session: Session) -> None:
         )
 
     def lines() -> list[str]:
-        rows = [("NAME", "PACKAGE", "VERSION", "WORKS HERE")]
+        rows = [("NAME", "PACKAGE", "VERSION", "CONTRACT", "WORKS HERE")]
         for driver in found:
             works = "yes" if driver["works"] else f"no: {driver['reason']}"
             if driver["works"] and driver["user_namespace"]:
                 works = "yes, in a user namespace"
-            rows.append((driver["name"], driver["package"], driver["version"], output.printable(works)))
+            number = "-" if driver["contract"] is None else str(driver["contract"])
+            rows.append((driver["name"], driver["package"], driver["version"], number, output.printable(works)))
         return output.columns(rows)
 
     session.answer({"drivers": found}, lines)
+
+
+def _list_options(session: Session, name: str) -> None:
+    from layerstore_core.driver.options import driver_options
+
+    options = driver_options(name)
+
+    def lines() -> list[str]:
+        if not options:
+            return [f"driver {name} has no options"]
+        rows = [("NAME", "DEFAULT", "UNIT", "TYPE")]
+        for option in options:
+            default = "(required)" if option.required else "(none)" if option.default is None else option.default
+            shown = json.dumps(default) if isinstance(default, bool) else str(default)
+            rows.append((option.name, shown, option.unit or "-", option.type))
+        head, *table = map(output.printable, output.columns(rows))
+        described = [head]
+        for option, line in zip(options, table, strict=True):
+            text = option.description
+            if option.others:
+                text = f"{text} Also: {', '.join(option.others)}.".lstrip()
+            described += [line, *(f"    {part}" for part in wrap(output.printable(text), width=100))]
+        return described
+
+    session.answer({"driver": name, "options": [asdict(option) for option in options]}, lines)

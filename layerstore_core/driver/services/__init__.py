@@ -1,1 +1,1 @@
-"""What drivers get from the core while they work."""
+"""What makes it simpler to write a driver."""

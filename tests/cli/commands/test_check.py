@@ -106,3 +106,39 @@ def test_stale_files_are_a_finding_only_if_they_cannot_be_removed(
         assert os.strerror(errno.EBUSY) in outcome.stderr
     assert run("check", "--repair").lines == []
     assert not path.exists()
+
+
+POOLED = """
+from layerstore_core import hookimpl
+from layerstore_core.sdk import DirectoryDriver
+
+class Pooled(DirectoryDriver):
+    @hookimpl
+    def check_home(self):
+        return [] if (self.context.home / "index").exists() else ["its index is \\x1b[31mmissing"]
+
+    @hookimpl
+    def repair_home(self):
+        (self.context.home / "index").touch()
+        return ["wrote its index again"]
+"""
+
+
+def test_what_a_driver_finds_in_its_home_is_shown_and_repaired(
+    run: Run, root: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "site/layerstore_driver_pooled-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: layerstore-driver-pooled\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[layerstore.drivers]\npooled = layerstore_pooled:Pooled\n")
+    (tmp_path / "site/layerstore_pooled.py").write_text(POOLED)
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    words = ("--root", root, "--driver", "pooled")
+    run(*words, "register", base, store=False)
+    home = root / "pooled"
+    (line,) = run(*words, "check", store=False, code=1).lines
+    assert line.startswith(f"broken-driver-home: {home}: its index is \\x1b[31mmissing (`layerstore check --repair` ")
+    assert run(*words, "check", "--repair", store=False).lines == [
+        f"repaired: broken-driver-home: {home}: its index is \\x1b[31mmissing: wrote its index again"
+    ]
+    assert run(*words, "check", store=False).lines == []

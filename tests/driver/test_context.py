@@ -245,7 +245,7 @@ def test_a_forked_child_gets_an_error(driver: BoundDriver) -> None:
 LOCKING = """
 import sys, time
 from pathlib import Path
-from tests.driver.services.test_core_access import in_a_store, latest
+from tests.driver.test_context import in_a_store, latest
 with in_a_store(Path(sys.argv[1])):
     with latest[-1].context.lock("pool"):
         print("locked", flush=True)

@@ -10,8 +10,12 @@ the others: no capabilities, no status, and the diff family (`apply_diff`, `diff
 `diff_getter`) and `mounts` by means of `get` and `put` alone. `layerstore_core.sdk.DirectoryDriver` is a base class
 with the six hooks, for drivers whose layers are plain directories.
 
-The store reads six class attributes. All are optional:
+The store reads seven class attributes. All are optional:
 
+- `contract`: the version of this contract that the driver was written for: `1`. Without it, 1 is meant. Write the
+  number, and not `CONTRACT`, which is the version that the installed core has. A driver for a version that the core
+  does not know is refused, with a message that says what to install. docs/reference/contract-versions.md says what can
+  change under one number.
 - `driver_name`: the name on disk. Without it, the entry point's name is used. (With it, an alias keeps one name on
   disk.) It has 1 to 63 letters, digits, dots, hyphens and underscores. The first is a letter.
 - `Options`: a pydantic model of the driver's options. A driver without it has no options. An option that the model does
@@ -22,13 +26,15 @@ The store reads six class attributes. All are optional:
   directory in `context.nearest_directory()`. It leaves nothing behind. Its context has the same validated options as
   the constructor's.
 - `priority`: a whole number. For a new store without a named driver, the store takes the driver with the highest number
-  that works. overlay2 has 100, btrfs 90, vfs -100. A driver without it is never taken for a new store unless it is
-  named.
+  that works: of two with the same number, the first by name. overlay2 has 100, btrfs 90, vfs -100. The setting
+  `driver_priority` is a list of names that takes the place of these numbers. A driver without a number is never taken
+  for a new store unless it is named, there or as the driver. An existing store keeps its driver.
 - `user_namespace`: `True` or `False` (the default). `True` says that an ordinary user can use the driver in a user
   namespace with mounts of its own, as its root, and not otherwise. The command line then enters one by itself
   (`layerstore_core.enter_user_namespace`). What the driver can do without a mount it does outside of one, too.
-- `last_resort`: `True` or `False` (the default). `True` marks a driver that Docker takes only where no other works. In
-  a root that a Docker daemon has created, the state of such a driver does not prevent the choice of another.
+- `last_resort`: `True` or `False` (the default). `True` marks a driver that Docker takes only where no other works: its
+  vfs. In a root that a Docker daemon has created, the state of such a driver does not prevent the choice of another,
+  unless a store was made with it there. It has no influence on `priority`.
 
 The life of a layer, as the driver sees it::
 
@@ -62,6 +68,13 @@ What the store promises:
 - It calls `get` before anyone uses the path that `get` returns, and `put` after the last of them, across threads and
   processes. All other hooks may be called without `get`.
 - It removes children before their parents.
+- Below the path that `get` returns, it writes into a layer of `create` only by the fallback's `apply_diff`, that is if
+  the driver has no such hook, and only before the layer is complete. From then on everyone only reads there, so the
+  tree may be shown read-only. Into a layer of `create_read_write`, users write whenever they have it by `get` or
+  `mounts`, until it is sealed or has a child.
+
+What a driver may ask for, while a hook runs: `context.mounted(layer_id)`, a counted mount of another layer, and
+`context.lock(name)`, a lock between threads and processes (`layerstore_core.DriverContext`).
 
 What a driver promises:
 
@@ -73,47 +86,62 @@ All hooks are `firstresult`. All sizes are in bytes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
-import pluggy
+from layerstore_core.driver.hookspecs.diffs import FileGetter, apply_diff, changes, diff, diff_getter, diff_size, usage
+from layerstore_core.driver.hookspecs.markers import PROJECT, hookimpl, hookspec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from layerstore_core.diff.change import Change
     from layerstore_core.driver.capabilities import Capabilities
     from layerstore_core.driver.context import StorageOpt
     from layerstore_core.driver.mount_spec import MountSpec
-    from layerstore_core.tar.layer_stream import LayerStream
     from layerstore_core.verify.difference import Difference
     from layerstore_core.verify.expected import LayerEntry
 
-PROJECT: Final = "layerstore"
+__all__ = [
+    "CONTRACT",
+    "OLDEST_CONTRACT",
+    "PROJECT",
+    "REQUIRED_HOOKS",
+    "FileGetter",
+    "apply_diff",
+    "capabilities",
+    "changes",
+    "check_home",
+    "check_layer",
+    "check_tree",
+    "cleanup",
+    "create",
+    "create_read_write",
+    "diff",
+    "diff_getter",
+    "diff_size",
+    "exists",
+    "get",
+    "hookimpl",
+    "hookspec",
+    "layer_ids",
+    "metadata",
+    "mounts",
+    "parent_of",
+    "put",
+    "remove",
+    "repair_home",
+    "repair_layer",
+    "seal",
+    "status",
+    "usage",
+]
 
-hookspec: Final = pluggy.HookspecMarker(PROJECT)
-hookimpl: Final = pluggy.HookimplMarker(PROJECT)
+#: The version of this contract. It is raised by a change that a driver can notice without asking for it.
+CONTRACT: Final = 1
+#: The oldest version of which drivers are accepted.
+OLDEST_CONTRACT: Final = 1
 
 #: The hooks that every driver must implement.
 REQUIRED_HOOKS: Final = ("create", "create_read_write", "remove", "get", "put", "exists")
-
-
-class FileGetter(Protocol):
-    """Access to the files of one layer while it is open."""
-
-    def open(self, name: bytes) -> BinaryIO:
-        """Open a regular file for reading.
-
-        Symbolic links in the path are followed inside the layer's root, and never out of it.
-
-        Args:
-            name: the file's path, relative to the layer's root.
-
-        Raises:
-            OSError: there is no such regular file.
-        """
-
-    def close(self) -> None:
-        """Release what keeps the layer open. A second call does nothing."""
 
 
 @hookspec(firstresult=True)
@@ -346,6 +374,32 @@ def repair_layer(layer_id: str, parent_id: str, proved: bool) -> list[str]:
 
 
 @hookspec(firstresult=True)
+def check_home() -> list[str]:
+    """Return what is wrong with state that belongs to no single layer, such as a pool of files or an index.
+
+    `layerstore check` calls it once. Change nothing. Other threads and processes may use the driver at the same time:
+    what they are in the middle of is not wrong. A driver without such state leaves this hook out.
+
+    Returns:
+        One sentence for each problem, with the path or the name that it is about. Of more than 100 problems, report
+        some, and say how many there are: the store passes on no more than 100 sentences of 1,000 characters.
+    """
+
+
+@hookspec(firstresult=True)
+def repair_home() -> list[str]:
+    """Repair what `check_home` finds, as far as nothing is lost by it.
+
+    `layerstore check --repair` calls it if `check_home` has found something, before it repairs layers. A driver that is
+    interrupted leaves everything as it was, or repaired: the next call goes on. Afterwards `check_home` is called
+    again, and what it still finds is reported.
+
+    Returns:
+        What was done, one sentence for each repair. Limited as for `check_home`.
+    """
+
+
+@hookspec(firstresult=True)
 def status() -> list[tuple[str, str]]:
     """Return diagnostic fields as pairs of a name and a value, in the order in which a person wants to read them."""
 
@@ -364,133 +418,16 @@ def metadata(layer_id: str) -> dict[str, str]:
 
 @hookspec(firstresult=True)
 def cleanup() -> None:
-    """Release what no layer owns. Other processes may use the driver's home at the same time."""
+    """Release what no layer owns. A second call does nothing.
+
+    It is called when someone tidies up: by `layerstore gc` and `collect_garbage`, by a repair that finds unfinished
+    work, by `LayerStore.cleanup` and `Snapshots.cleanup`, and when an engine asks for it (containerd's `Cleanup`,
+    Docker's `GraphDriver.Cleanup`). It is not called when a store is opened or closed. No lock keeps other hooks out:
+    in this process and in others layers may be created, filled, mounted and removed at the same time, and another
+    `cleanup` may run.
+    """
 
 
 @hookspec(firstresult=True)
 def capabilities() -> Capabilities:
     """Return what the driver can do. The answer must stay the same while the instance lives."""
-
-
-@hookspec(firstresult=True)
-def apply_diff(layer_id: str, parent_id: str, diff: LayerStream) -> int:
-    """Extract a layer's uncompressed tar into a layer.
-
-    The layer is one that `create` has just created, or a writable layer, which may have files and be mounted.
-
-    `diff` can be read like any binary file. It can also be iterated as parsed entries (`diff.entries()`), which is
-    faster. The store reads what the driver leaves unread. With `Capabilities.parallel_apply`, other threads may still
-    fill the parents at the same time: `diff.await_parents()` waits for them.
-
-    Every driver must follow these rules. `unpack_layer` follows them all:
-
-    - Create the directories that an entry needs and the tar does not mention. They have mode 0755, unless a parent
-      layer has them.
-    - Follow a symbolic link to a directory in the path of an entry, and of a whiteout, but only inside the root.
-      Replace anything else that a parent has there by a directory: a file of any type, or a link that leads to no
-      directory. If the layer itself has such a file there, or a link leads to one, refuse the tar.
-    - Create nothing for an entry that names the root and is no directory.
-    - Delete the name of a character device 0:0, as for a whiteout. It is one to overlayfs, and so to Docker's overlay2.
-      (Docker's vfs creates a device.)
-    - Create a further name for the file of a hard-link entry, and give the file the entry's mode, owner and time, as
-      Docker does: the last entry counts. (GNU tar and umoci keep those of the first.) Set the extended attributes that
-      the entry has. Keep the others, file capabilities included, since GNU tar stores them with the first name only. Do
-      not change the metadata of a symbolic link.
-    - Give a file the access lists of its entry, and none from the directory that it is created in.
-    - Do not change the parent. If a child shares its parent's inodes (created as by `cp -al`), an entry must not change
-      them. No file is written in place, but a hard-link entry changes the metadata of the file that it links to, which
-      may be the parent's. `unpack_layer(..., break_links=True)` makes a private copy first. A driver that leaves this
-      hook out declares `Capabilities.shares_inodes` instead. Writable layers of such a driver need their own files from
-      the start.
-
-    Args:
-        layer_id: the ID of the layer.
-        parent_id: the ID of its parent, `""` for none.
-        diff: the layer's tar.
-
-    Returns:
-        The layer's own size in bytes: the lengths of the tar's regular files and of the targets of its symbolic links,
-        each inode once.
-
-    Raises:
-        InvalidLayer: the tar is damaged, or leaves the layer's root.
-        Exception: reading `diff` raised it. The driver lets it through. The store then removes the layer.
-    """
-
-
-@hookspec(firstresult=True)
-def diff(layer_id: str, parent_id: str) -> BinaryIO:
-    """Return an uncompressed tar of what a layer changes against another.
-
-    Applied to a child of `parent_id`, the tar makes the tree of `layer_id`. Deletions are `.wh.` entries. Without a
-    change the tar has no entry.
-
-    Args:
-        layer_id: the ID of the layer.
-        parent_id: the ID of the layer to compare with, `""` for none.
-
-    Returns:
-        A file, open for reading. The caller closes it.
-    """
-
-
-@hookspec(firstresult=True)
-def changes(layer_id: str, parent_id: str) -> list[Change]:
-    """Return what a layer changes against another, sorted by path.
-
-    The rules are those of `layerstore_core.compare_trees`:
-
-    - The size and time of a directory do not count.
-    - The directories above a change are changed themselves, except the root.
-    - A deleted directory stands for all that was in it.
-    - The root is named if its mode, owner or attributes differ. Without a parent they are compared with those of a new
-      base layer.
-
-    A file that no tar can hold (a socket) is named as it is in the tree. `diff` leaves it out, with a warning, and
-    deletes what it has replaced.
-
-    Args:
-        layer_id: the ID of the layer.
-        parent_id: the ID of the layer to compare with (any layer), `""` for none.
-    """
-
-
-@hookspec(firstresult=True)
-def diff_size(layer_id: str, parent_id: str) -> int:
-    """Return how many bytes a layer takes beyond another.
-
-    Args:
-        layer_id: the ID of the layer.
-        parent_id: the ID of the layer to compare with (any layer), `""` for none.
-
-    Returns:
-        The lengths of the regular files that `changes` names as added or changed, in bytes, each inode once.
-    """
-
-
-@hookspec(firstresult=True)
-def usage(layer_id: str, parent_id: str) -> tuple[int, int]:
-    """Return what a layer takes beyond another, in bytes and in files.
-
-    Engines ask for it every few seconds, while they have the layer mounted.
-
-    Args:
-        layer_id: the ID of the layer.
-        parent_id: the ID of the layer to compare with (any layer), `""` for none.
-
-    Returns:
-        The same as from `diff_size`, and the number of files of any type that `changes` names as added or changed, each
-        inode once.
-    """
-
-
-@hookspec(firstresult=True)
-def diff_getter(layer_id: str) -> FileGetter:
-    """Open the files that `apply_diff` has put into a layer, so that the store can assemble its tar again.
-
-    Args:
-        layer_id: the ID of the layer.
-
-    Returns:
-        Access to the files. The caller closes it.
-    """

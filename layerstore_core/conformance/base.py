@@ -56,6 +56,7 @@ class ConformanceTests:
         except DriverNotSupported as error:
             pytest.skip(f"the driver says that it cannot work here: {error}")
         request.node.user_properties.append((FILE_SYSTEM, file_system_of(rig.root)))
+        rig.examples = request.config.getoption("--conformance-examples", None) or 0
         with rig:
             yield rig
 

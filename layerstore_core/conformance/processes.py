@@ -63,6 +63,11 @@ class Child:
             _work_and_exit(work, writing)
         os.close(writing)
 
+    @property
+    def pid(self) -> int:
+        """The process ID of the child."""
+        return self._pid
+
     def wait(self) -> Ended:
         """Wait for the child's end.
 

@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Self
+from typing import Any, BinaryIO, Final, Literal, Self
 
 from layerstore_core.config.model import StoreConfig
 from layerstore_core.conformance.tars import Item, tar_of
@@ -28,6 +28,8 @@ from layerstore_core.tar.scanner import TarScanner
 from layerstore_core.tree.remove import remove_tree
 
 _CHUNK: Final = 1 << 20
+#: Whether a store flushes what it commits.
+Durability = Literal["full", "none"]
 #: The name of a wrapper in the plugin manager, and the wrapper.
 Wrapper = tuple[str, object]
 
@@ -44,6 +46,7 @@ class DriverRig:
 
     Attributes:
         driver: the driver, opened on the root.
+        examples: the number of cases that a test with many of them tries. 0: the test's own choice.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class DriverRig:
         self.root: Final = root
         self.note: Final = note
         self.is_root: Final = os.geteuid() == 0
+        self.examples = 0
         self._layers: list[str] = []
         self._opened: list[tuple[BoundDriver, RootLocks]] = []
         root.mkdir(parents=True)
@@ -71,13 +75,13 @@ class DriverRig:
 
     # Instances
 
-    def config(self, root: Path | None = None) -> StoreConfig:
+    def config(self, root: Path | None = None, *, durability: Durability = "none") -> StoreConfig:
         """Return the settings of a store on this root, or another, with this driver and its options."""
         return StoreConfig(
             root=root or self.root,
             driver=self.name,
             drivers={self.name: self.options} if self.options else {},
-            durability="none",
+            durability=durability,
         )
 
     def open(self, *wrappers: Wrapper) -> BoundDriver:
@@ -106,9 +110,11 @@ class DriverRig:
             self._opened.clear()
 
     @contextmanager
-    def store(self, *wrappers: Wrapper, root: Path | None = None) -> Iterator[LayerStore]:
+    def store(
+        self, *wrappers: Wrapper, root: Path | None = None, durability: Durability = "none"
+    ) -> Iterator[LayerStore]:
         """Open a store with its own instance of the driver for the length of a `with` block."""
-        config = self.config(root)
+        config = self.config(root, durability=durability)
         locks = RootLocks(config.root / "layerstore" / "locks")
         try:
             store = LayerStore(

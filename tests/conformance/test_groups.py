@@ -9,7 +9,8 @@ from layerstore_core.conformance.results import GROUP_NAMES
 TESTS = [
     (group, name, value)
     for group, tests in GROUPS.items()
-    for name, value in vars(tests).items()
+    for base in tests.__mro__
+    for name, value in vars(base).items()
     if name.startswith("test_")
 ]
 

@@ -33,6 +33,7 @@ from layerstore_core import LayerStore, LayerStoreError, StoreConfig  # noqa: E4
 from layerstore_core.base import inside  # noqa: E402
 from layerstore_core.base.digests import DiffID  # noqa: E402
 from layerstore_core.base.durability import FlushPoint  # noqa: E402
+from layerstore_core.conformance.instruments.disks import copy_image, make_file_system, mount_image  # noqa: E402
 from layerstore_core.images import Images  # noqa: E402
 from layerstore_core.maintenance.check import check_store, repair  # noqa: E402
 from layerstore_core.maintenance.gc import collect_garbage  # noqa: E402
@@ -45,10 +46,7 @@ from tests.reliability.power import (  # noqa: E402
     FILE_SYSTEMS,
     attach,
     background_syncs,
-    copy,
-    make_file_system,
     memory,
-    mount_image,
     write_mark,
 )
 
@@ -164,7 +162,7 @@ def main(task: Task, directory: Path) -> Findings:
         failing = Failing(task.kind, range(number, (FOREVER if task.forever else number) + 1), task.code)
         with tempfile.TemporaryDirectory(dir=directory) as name:
             one = Path(name)
-            copy(original, one / "image")
+            copy_image(original, one / "image")
             if task.kind in _FILL:
                 refused, losses = _in_child(_use_full_disk, one, number, task)
                 raised = refused

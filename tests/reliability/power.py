@@ -25,7 +25,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -37,6 +36,14 @@ if __name__ == "__main__":
     sys.path.insert(0, str(TOP))
 
 from layerstore_core import LayerStore, StoreConfig  # noqa: E402
+from layerstore_core.conformance.instruments.disks import (  # noqa: E402
+    BTRFS,
+    EXT4,
+    FileSystem,
+    copy_image,
+    make_file_system,
+    mount_image,
+)
 from tests.reliability import fuse_disk  # noqa: E402
 from tests.reliability.aftermath import examine  # noqa: E402
 from tests.reliability.fuse_disk import FLUSH, MARK, WRITE, Failing, Record, read_log  # noqa: E402
@@ -54,32 +61,12 @@ _STEP: Final = b"step"
 _CHANGING: Final = ("create", "create_read_write", "apply_diff", "remove")
 
 
-@dataclass(frozen=True)
-class FileSystem:
-    """The command that creates a file system, the mount options, and the size in bytes."""
-
-    make: list[str]
-    options: str
-    size: int
-
-
-_EXT4: Final = [
-    "mkfs.ext4",
-    "-q",
-    "-F",
-    "-m",
-    "0",
-    "-E",
-    "lazy_itable_init=0,lazy_journal_init=0,nodiscard",
-    "-J",
-    "size=4",
-]
 FILE_SYSTEMS: Final = {
-    "ext4": FileSystem(_EXT4, "loop", 48 << 20),
-    "ext4-few-inodes": FileSystem([*_EXT4, "-N", "800"], "loop", 48 << 20),
+    "ext4": EXT4,
+    "ext4-few-inodes": FileSystem([*EXT4.make, "-N", "800"], EXT4.options, EXT4.size),
     # Data may reach the disk after the names of their files.
-    "ext4-writeback": FileSystem(_EXT4, "loop,data=writeback", 48 << 20),
-    "btrfs": FileSystem(["mkfs.btrfs", "--quiet", "--metadata", "single", "--nodiscard"], "loop", 128 << 20),
+    "ext4-writeback": FileSystem(EXT4.make, "loop,data=writeback", EXT4.size),
+    "btrfs": BTRFS,
 }
 
 
@@ -201,17 +188,10 @@ def _sync_repeatedly(path: Path, done: threading.Event) -> None:
                 continue
 
 
-def make_file_system(system: FileSystem, image: Path) -> None:
-    """Create a file system in a file."""
-    with open(image, "wb") as file:
-        file.truncate(system.size)
-    subprocess.run([*system.make, image], check=True, capture_output=True)
-
-
 def make_recording_disk(directory: Path, system: FileSystem) -> tuple[Path, int]:
     """Create a file system on a recording disk. Return its mount point, and a descriptor for marks."""
     make_file_system(system, directory / "image")
-    copy(directory / "image", directory / "durable")
+    copy_image(directory / "image", directory / "durable")
     return attach(directory, system)
 
 
@@ -339,7 +319,7 @@ class CutChecker:
     def check(self, kept: list[Record], promised: list[Expectation]) -> None:
         """Mount a disk in the state after a cut, open the store, and compare it with what was promised by then."""
         self._outcome.cuts += 1
-        copy(self._durable, self._image)
+        copy_image(self._durable, self._image)
         with open(self._image, "r+b") as image:
             for entry in kept:
                 image.seek(entry.offset)
@@ -365,19 +345,6 @@ class CutChecker:
             yield
         finally:
             subprocess.run(["umount", self._mount], check=True)
-
-
-def mount_image(system: FileSystem, image: Path, where: Path) -> None:
-    command = ["mount", "-o", system.options, str(image), str(where)]
-    for _ in range(5):
-        if subprocess.run(command, check=False, capture_output=True).returncode == 0:
-            return
-        time.sleep(0.2)  # another process may have taken the free loop device first
-    subprocess.run(command, check=True)
-
-
-def copy(source: Path, target: Path) -> None:
-    subprocess.run(["cp", "--sparse=always", source, target], check=True)
 
 
 def main(

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from layerstore_core import LayerStore, StoreConfig
+from layerstore_core.conformance.instruments.audit_events import Steps
 from tests.driver_roots import remove_root
 from tests.reliability import storm
 from tests.reliability.aftermath import examine
 from tests.reliability.figures import note
 from tests.reliability.life import Expectation, PromiseLog, use_store
-from tests.reliability.steps import Steps
 from tests.reliability.thorough import SEED, THOROUGH
 
 pytestmark = pytest.mark.timeout(3600 if THOROUGH else 300)

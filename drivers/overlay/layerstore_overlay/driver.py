@@ -130,7 +130,14 @@ class OverlayDriver:
         self._create(layer_id, parent_id, None, complete=False)
 
     @hookimpl
-    def create_read_write(self, layer_id: str, parent_id: str, storage_opt: Mapping[str, str]) -> None:
+    def create_read_write(
+        self, layer_id: str, parent_id: str, mount_label: str, storage_opt: Mapping[str, str]
+    ) -> None:
+        if mount_label and not parent_id:
+            raise ConfigError(
+                "overlay2 sets a mount label by an option of the overlay, and a writable layer without a parent has "
+                "none; leave the mount label out, or create the layer on a parent"
+            )
         size = layer_size(storage_opt, self._size)
         if size is not None and self._quota_missing:
             raise ConfigError(f"storage option size: {self._quota_missing}")

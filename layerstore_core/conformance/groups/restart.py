@@ -10,7 +10,7 @@ from typing import ClassVar, Final
 import pytest
 
 from layerstore_core.conformance.base import ConformanceTests
-from layerstore_core.conformance.groups.lifecycle import raw_get, raw_put
+from layerstore_core.conformance.groups.lifecycle.layers import raw_get, raw_put
 from layerstore_core.conformance.processes import die, in_child
 from layerstore_core.conformance.rig import DriverRig, mounts_below, read_all
 from layerstore_core.conformance.tars import directory, file, tar_of, whiteout

@@ -78,8 +78,16 @@ What a driver may ask for, while a hook runs: `context.mounted(layer_id)`, a cou
 
 What a driver promises:
 
-- It writes only under its home.
-- It raises the errors that each hook names. Every hook may also raise `OSError`.
+- It writes only under its home, and with `context.read_only` nothing at all. Layers can be read then, too.
+- Layers that come and go leave nothing: no file that stays or grows, and after the last use no process.
+- Instances on two roots share nothing. Files have the owners of `context.id_mapping`: the host's on disk, the layer's
+  in tars. A new base layer belongs to `id_mapping.root_pair()`.
+- It raises the errors that each hook names. Every hook may also raise `OSError`, as on a full disk; then `remove`
+  removes all that is left of the layer. It needs no room.
+- A process may die inside any hook. Then the layer can be used or removed. While a part of it is left, `layer_ids`
+  names it, or `cleanup` releases the part.
+- With `durability = "full"` the store flushes the file systems of its root and of the home before it commits a layer.
+  What a driver writes later in a committed layer, it flushes by itself.
 
 All hooks are `firstresult`. All sizes are in bytes.
 """
@@ -174,15 +182,12 @@ def create_read_write(layer_id: str, parent_id: str, mount_label: str, storage_o
     """Create a writable layer with its parent's content. All that `create` demands holds here too.
 
     Args:
-        layer_id: a new ID.
-        parent_id: the ID of the parent, `""` for none.
-        mount_label: an SELinux label for the layer's files, `""` for none.
-        storage_opt: options of this layer, by name.
+        layer_id, parent_id, storage_opt: as for `create`.
+        mount_label: an SELinux label for the layer's files, `""` for none. It is set here or by `get`, or refused.
 
     Raises:
-        FileExistsError: the ID is in use.
-        FileNotFoundError: there is no such parent.
-        ConfigError: the driver does not know an option in `storage_opt`.
+        FileExistsError, FileNotFoundError: as for `create`.
+        ConfigError: the driver does not know an option in `storage_opt`, or cannot set the label.
     """
 
 
@@ -192,8 +197,8 @@ def remove(layer_id: str) -> None:
 
     It is no error if the layer does not exist, or exists only in part. The store removes children before their parents.
 
-    Another file system, such as a container's volume, may be mounted on a directory in the layer's tree.
-    Nothing of that is deleted. A driver unmounts it, or raises an error, as `remove_tree` does.
+    Another file system, such as a volume, may be mounted in the layer's tree. Nothing of that is deleted. A driver
+    unmounts it, or raises an error, as `remove_tree` does.
 
     Args:
         layer_id: the ID of the layer.
@@ -211,6 +216,9 @@ def get(layer_id: str, mount_label: str) -> str:
     The store counts users, across threads and processes. So a driver sees one `get` before the first use of a layer and
     one `put` after the last. The layer may be mounted already: by a process that has died, or by `layerstore rw
     mount`, which leaves it mounted. Then do not mount it again: return its path.
+
+    `get` and `put` change nothing in the layer. Programs can lock all of its files, so the driver locks none. They can
+    name files that they have made without a name (`O_TMPFILE`), unless the file system has no such files.
 
     Args:
         layer_id: the ID of the layer.

@@ -30,15 +30,27 @@ class Correct:
             os.stat(self.tree(parent_id))
         self.home.mkdir(mode=0o710, parents=True, exist_ok=True)
         self.tree(layer_id).mkdir()
-        self.tree(layer_id).chmod(0o755)
+        try:
+            self.fill(layer_id, parent_id)
+        except BaseException:
+            remove_tree(str(self.tree(layer_id)))
+            raise
+
+    def fill(self, layer_id, parent_id) -> None:
+        tree = self.tree(layer_id)
+        tree.chmod(0o755)
+        if os.geteuid() == 0:
+            os.chown(tree, *self.context.id_mapping.root_pair())
         if parent_id:
-            self.copy(self.tree(parent_id), self.tree(layer_id))
+            self.copy(self.tree(parent_id), tree)
 
     def copy(self, source: Path, target: Path) -> None:
         copy_tree(source, target)
 
     @hookimpl
     def create_read_write(self, layer_id, parent_id, mount_label, storage_opt):
+        if mount_label:
+            raise ConfigError("no files can be labelled")
         self.create(layer_id, parent_id, storage_opt)
 
     @hookimpl

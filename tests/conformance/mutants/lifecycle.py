@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
+import time
+from typing import ClassVar
 
 from layerstore_core import hookimpl, remove_tree
 from tests.conformance.mutants.base import Correct, Mounting, Mutant
@@ -177,3 +180,118 @@ class WritesOutsideItsHome(Mutant):
     def create(self, layer_id, parent_id, storage_opt):
         Correct.create(self, layer_id, parent_id, storage_opt)
         (self.home.parent / "index").write_text(layer_id)
+
+
+class _Noting(Mutant):
+    """The base of mutants that have files of their own next to the layers."""
+
+    @hookimpl
+    def layer_ids(self):
+        return [name for name in Correct.layer_ids(self) if not name.startswith(".")]
+
+
+class KeepsAnIndex(_Noting):
+    """Each layer gets a line in an index, and keeps it when it is removed."""
+
+    caught_in = "lifecycle"
+
+    @hookimpl
+    def create(self, layer_id, parent_id, storage_opt):
+        Correct.create(self, layer_id, parent_id, storage_opt)
+        with open(self.home / ".index", "a") as index:
+            index.write(f"{layer_id} {parent_id}\n")
+
+
+class NotesEachCleanup(_Noting):
+    """`cleanup` notes the time of each run in a new file."""
+
+    caught_in = "lifecycle"
+
+    @hookimpl
+    def cleanup(self):
+        if self.home.is_dir():
+            (self.home / f".cleaned-{time.monotonic_ns()}").touch()
+
+
+class LeavesAProcess(Mutant):
+    """`get` starts a process for the layer, and `put` does not end it."""
+
+    caught_in = "lifecycle"
+
+    @hookimpl
+    def get(self, layer_id):
+        path = Correct.get(self, layer_id)
+        if not getattr(self, "has_helper", False):
+            self.has_helper = True
+            streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+            subprocess.run(["setsid", "--fork", "sleep", "15"], check=True, **streams)
+        return path
+
+
+class RemembersPathsForAllRoots(Mutant):
+    """The paths of layers are remembered by ID in an attribute of the class, which all instances share."""
+
+    caught_in = "lifecycle"
+
+    paths: ClassVar[dict] = {}
+
+    def tree(self, layer_id):
+        path = self.paths.get(layer_id)
+        return path if path and path.is_dir() else self.home / layer_id
+
+    @hookimpl
+    def create(self, layer_id, parent_id, storage_opt):
+        if self.tree(layer_id).is_dir() and self.tree(layer_id).parent == self.home:
+            raise FileExistsError(layer_id)
+        self.paths.pop(layer_id, None)
+        Correct.create(self, layer_id, parent_id, storage_opt)
+        self.paths[layer_id] = self.home / layer_id
+
+
+class IgnoresTheLabel(Mutant):
+    """A mount label has no effect, and is no error."""
+
+    caught_in = "lifecycle"
+
+    @hookimpl
+    def create_read_write(self, layer_id, parent_id, mount_label, storage_opt):
+        self.create(layer_id, parent_id, storage_opt)
+
+
+class RoundsTimesOnPut(Mutant):
+    """`put` copies a layer back from where it was used, and loses the fractions of seconds."""
+
+    caught_in = "lifecycle"
+
+    @hookimpl
+    def put(self, layer_id):
+        for path in self.tree(layer_id).rglob("*"):
+            status = path.lstat()
+            rounded = status.st_mtime_ns // 10**9 * 10**9
+            os.utime(path, ns=(status.st_atime_ns, rounded), follow_symlinks=False)
+
+
+class LocksTheTree(Mutant):
+    """`get` marks a layer as used by a lock on its root, which programs in the layer can then not lock."""
+
+    caught_in = "lifecycle"
+
+    @hookimpl
+    def get(self, layer_id):
+        path = Correct.get(self, layer_id)
+        used = self.__dict__.setdefault("used", {})
+        if layer_id not in used:
+            used[layer_id] = os.open(path, os.O_RDONLY)
+            fcntl.flock(used[layer_id], fcntl.LOCK_SH)
+        return path
+
+    @hookimpl
+    def put(self, layer_id):
+        lock = self.__dict__.setdefault("used", {}).pop(layer_id, None)
+        if lock is not None:
+            os.close(lock)
+
+    @hookimpl
+    def remove(self, layer_id):
+        self.put(layer_id)
+        Correct.remove(self, layer_id)

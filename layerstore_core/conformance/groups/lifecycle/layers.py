@@ -1,4 +1,4 @@
-"""Group "lifecycle": layers are created, mounted, unmounted and removed."""
+"""Tests of the group "lifecycle": calls once, twice, and out of order."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from layerstore_core.errors import ConfigError
 _FILES = [directory(b"etc"), file(b"etc/hosts", b"127.0.0.1 localhost\n")]
 
 
-class LifecycleTests(ConformanceTests):
-    """Tests of `create`, `create_read_write`, `exists`, `get`, `put` and `remove`: once, twice, and out of order."""
+class LayerTests(ConformanceTests):
+    """Tests of `create`, `create_read_write`, `exists`, `get`, `put` and `remove`."""
 
     group: ClassVar = "lifecycle"
 

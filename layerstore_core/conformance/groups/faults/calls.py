@@ -1,4 +1,4 @@
-"""Group "faults": each call of the driver fails in turn, and the process dies at each call in turn."""
+"""Tests of the group "faults": each call of the driver fails in turn, and the process dies at each call in turn."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ _TOP: Final = tar_of([file(b"d/three", b"3" * 3000), whiteout(b"d/two")])
 _OTHER: Final = tar_of([file(b"other", b"o" * 3000)])
 
 
-class FaultTests(ConformanceTests):
-    """Tests of what is left after a fault: all that was committed, and nothing that `gc` does not find."""
+class CallTests(ConformanceTests):
+    """Tests of faults at the calls of the driver."""
 
     group: ClassVar = "faults"
 

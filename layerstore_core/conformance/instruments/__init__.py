@@ -1,0 +1,1 @@
+"""What the kit looks at a driver with: its home, its steps one by one, small disks, its processes."""

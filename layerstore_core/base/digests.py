@@ -7,12 +7,11 @@ parents, so that equal chains are stored once. The rule is in the OCI image spec
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable
-from typing import ClassVar, Self
+from typing import ClassVar, Final, Self
 
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
+_DIGEST: Final = r"sha256:[0-9a-f]{64}"
 
 
 class _Digest(str):
@@ -22,7 +21,7 @@ class _Digest(str):
     _what: ClassVar[str] = "digest"
 
     def __new__(cls, value: str) -> Self:
-        if not _DIGEST.fullmatch(value):
+        if not re.fullmatch(_DIGEST, value):
             raise ValueError(f"not a {cls._what}: {value[:300]!r}; expected sha256:<64 lower-case hex digits>")
         return super().__new__(cls, value)
 
@@ -43,6 +42,8 @@ class _Digest(str):
     @classmethod
     def of(cls, data: bytes) -> Self:
         """Return the sha256 of `data`."""
+        import hashlib  # lazy: to load OpenSSL takes a fortieth of a short command, and few of these need it
+
         # A digest by hashlib has the right form, so it is not checked.
         return super().__new__(cls, f"sha256:{hashlib.sha256(data).hexdigest()}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Final
 
 _LONGEST: Final = 200
@@ -18,8 +17,6 @@ def json_problem(error: ValueError | RecursionError) -> str:
         return "it is nested too deep"
     if isinstance(error, UnicodeDecodeError):
         return f"it is not UTF-8, at byte {error.start}"
-    if isinstance(error, json.JSONDecodeError):
-        return str(error)[:_LONGEST]
     if "integer string conversion" in str(error):  # a limit of Python, against work that grows with the square
         return "it has a number with thousands of digits"
     return str(error)[:_LONGEST]

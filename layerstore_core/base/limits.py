@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final, Protocol, Self
+from typing import Final, NamedTuple, Protocol, Self
 
 #: How much larger a compressed layer may be than its tar: a 64th of it, since data that cannot be compressed grows by
 #: less, and some bytes more.
@@ -12,8 +11,7 @@ _GROWTH_DIVISOR: Final = 64
 _MIN_GROWTH: Final = 64 << 10
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(NamedTuple):
     """The largest size of some input.
 
     Attributes:
@@ -53,8 +51,7 @@ class LimitSettings(Protocol):
     def sources(self) -> Mapping[str, str]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """The limits of one store.
 
     Attributes:

@@ -11,7 +11,7 @@ from typing import Final, Self
 
 from layerstore_core.base.descriptors import Descriptor
 
-_OWN: Final = re.compile(r"(?:/dev/fd|/proc/(?:self|thread-self|([0-9]+))/fd)/([0-9]{1,9})", re.ASCII)
+_OWN: Final = r"(?:/dev/fd|/proc/(?:self|thread-self|([0-9]+))/fd)/([0-9]{1,9})"
 _STANDARD: Final = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 #: Links followed for one name: the kernel's limit.
 _MAX_LINKS: Final = 40
@@ -155,7 +155,7 @@ def own_descriptor(path: str) -> int | None:
     for _ in range(_MAX_LINKS):
         if path in _STANDARD:
             return _STANDARD[path]
-        if (match := _OWN.fullmatch(path)) and match[1] in (None, str(os.getpid())):
+        if (match := re.fullmatch(_OWN, path)) and match[1] in (None, str(os.getpid())):
             return int(match[2])
         try:
             path = os.path.join(os.path.dirname(path), os.readlink(path))

@@ -11,8 +11,8 @@ from typing import Final
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND: Final = 1_000_000_000
-_STRICT = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE)
-_LENIENT = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)?", re.ASCII | re.IGNORECASE)
+_STRICT: Final = r"(?ai)(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)"
+_LENIENT: Final = r"(?ai)(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)?"
 
 
 def parse_rfc3339(text: str, *, lenient: bool = False) -> int | None:
@@ -23,7 +23,7 @@ def parse_rfc3339(text: str, *, lenient: bool = False) -> int | None:
         lenient: whether a time without an offset is one in UTC, a blank may stand for the `T`, and digits after the
             nanoseconds are left out, as in configs of other programs.
     """
-    match = (_LENIENT if lenient else _STRICT).fullmatch(text)
+    match = re.fullmatch(_LENIENT if lenient else _STRICT, text)
     if match is None:
         return None
     day, time, fraction, zone = match.groups()

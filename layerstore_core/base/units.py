@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
-_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?) ?([kmgtp]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
-_DURATION: Final = re.compile(r"(?:\d{1,9}(?:\.\d{1,9})?(?:w|d|h|m|s))+", re.ASCII)
-_PART: Final = re.compile(r"([\d.]+)([wdhms])", re.ASCII)
+_SIZE: Final = r"(?ai)(\d+(?:\.\d+)?) ?([kmgtp]?)(?:i?b)?"
+_DURATION: Final = r"(?a)(?:\d{1,9}(?:\.\d{1,9})?(?:w|d|h|m|s))+"
+_PART: Final = r"(?a)([\d.]+)([wdhms])"
 _SECONDS: Final = {"w": 604_800, "d": 86_400, "h": 3600, "m": 60, "s": 1}
 _POWERS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 
@@ -24,7 +24,7 @@ def parse_size(text: str) -> int:
     Raises:
         ValueError: the text is not a size.
     """
-    found = _SIZE.fullmatch(text.strip())
+    found = re.fullmatch(_SIZE, text.strip())
     if found is None:
         raise ValueError(
             f"{text!r} is not a size: write a number of bytes, or a number with a unit, such as 512m or 10G"
@@ -44,7 +44,7 @@ def parse_duration(text: str) -> float:
     Raises:
         ValueError: the text is not a duration.
     """
-    parts = _PART.findall(text) if _DURATION.fullmatch(text) else []
+    parts = re.findall(_PART, text) if re.fullmatch(_DURATION, text) else []
     units = [unit for _, unit in parts]
     if not parts or units != sorted(set(units), key=list(_SECONDS).index):
         raise ValueError(

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -173,6 +172,8 @@ def text_of(value: Any) -> str:
     """Return a value of a config in one line: a text as it is, anything else as JSON."""
     if isinstance(value, str):
         return output.printable(value)
+    import json
+
     return output.printable(json.dumps(value, ensure_ascii=False), backslash=False)  # JSON has its own escapes
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import click
 
@@ -18,7 +16,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-_ACTION = re.compile(r"\{\{-?\s*(json\s+)?\.(\w*)\s*-?\}\}", re.ASCII)
+_ACTION: Final = r"(?a)\{\{-?\s*(json\s+)?\.(\w*)\s*-?\}\}"
 _TABLE: Final = "table"
 _NONE: Final = "<none>"
 #: The keys of `images.filters.KEYS`, which is not imported for a help text.
@@ -70,8 +68,7 @@ class FormatType(click.ParamType["Template"]):
         return [CompletionItem(word) for word in words if word.startswith(incomplete)]
 
 
-@dataclass(frozen=True)
-class Template:
+class Template(NamedTuple):
     """What to print for each object: text, and the fields to put into it.
 
     Attributes:
@@ -100,7 +97,7 @@ class Template:
             raise ValueError(f"the format is empty; name fields, as in {_example(fields)}")
         parts: list[str | tuple[str, bool]] = []
         end = 0
-        for action in _ACTION.finditer(body):
+        for action in re.finditer(_ACTION, body):
             parts.append(_literal(body[end : action.start()], fields))
             end = action.end()
             name, as_json = action[2], bool(action[1])
@@ -129,6 +126,8 @@ class Template:
             if isinstance(part, str):
                 yield part
             elif part[1]:
+                import json
+
                 yield json.dumps(row[part[0]] if part[0] else dict(row))
             else:
                 yield text_of(row[part[0]])
@@ -141,8 +140,7 @@ def text_of(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else output.printable(str(value))
 
 
-@dataclass(frozen=True)
-class Listing:
+class Listing(NamedTuple):
     """The options with which a list is to be printed.
 
     Attributes:

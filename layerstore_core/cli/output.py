@@ -7,7 +7,6 @@ printed as it is on disk, in any locale.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import select
@@ -40,7 +39,7 @@ _MAX_WORD: Final = 500
 _MAX_MESSAGE: Final = 8000
 #: How much of the end of a longer one is shown: it has the last names of a path, or says what to do.
 _END: Final = 200
-_LONG_WORD = re.compile(rf"(\S{{{_MAX_WORD - _END}}})\S{{{_END},}}(\S{{{_END}}})")
+_LONG_WORD: Final = rf"(\S{{{_MAX_WORD - _END}}})\S{{{_END},}}(\S{{{_END}}})"
 
 
 class OutputClosed(Exception):
@@ -143,6 +142,8 @@ def write_lines(lines: Iterable[str]) -> None:
 
 def write_document(document: Mapping[str, Any]) -> None:
     """Write one JSON document to standard output, in ASCII; errors as for `write_lines`."""
+    import json
+
     write_lines([json.dumps(document, indent=2)])
 
 
@@ -157,6 +158,8 @@ def write_error(kind: str, message: str, notes: Iterable[str] = (), *, as_json: 
     """
     parts = [shortened(part) for part in (message, *notes)]
     if as_json:
+        import json
+
         text = json.dumps({"error": {"type": kind, "message": "\n  ".join(parts)}})
     else:
         text = "layerstore: " + "\n  ".join(printable(part, backslash=False) for part in parts)
@@ -171,7 +174,7 @@ def shortened(message: str) -> str:
     """
     if len(message) <= _MAX_WORD:
         return message
-    short = _LONG_WORD.sub(lambda word: f"{word[1]}…{word[2]}", message)
+    short = re.sub(_LONG_WORD, lambda word: f"{word[1]}…{word[2]}", message)
     return short if len(short) <= _MAX_MESSAGE else f"{short[: _MAX_MESSAGE - _END]}…{short[-_END:]}"
 
 

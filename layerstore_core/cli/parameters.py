@@ -29,7 +29,7 @@ PROGRAM: Final = "layerstore"
 COMPLETE_VARIABLE: Final = "_LAYERSTORE_COMPLETE"
 #: The fewest hex digits that a shortened chain ID may have.
 SHORTEST: Final = 4
-_PREFIX = re.compile(rf"(?:sha256:)?([0-9a-f]{{{SHORTEST},64}})", re.ASCII)
+_PREFIX: Final = rf"(?:sha256:)?([0-9a-f]{{{SHORTEST},64}})"
 _SHOWN_CANDIDATES: Final = 10
 
 
@@ -43,7 +43,7 @@ class ChainType(click.ParamType[str]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         word: str = value
-        if match := _PREFIX.fullmatch(word):
+        if match := re.fullmatch(_PREFIX, word):
             return match[1]
         if _may_be_a_name(word):
             return word
@@ -316,21 +316,25 @@ def resolve_image_or_chain(store: LayerStore, word: str, platform: Platform | No
         BadRecord: the image is damaged.
         click.UsageError: the word may mean several objects; the message lists them.
     """
-    from layerstore_core.images import Images
-
-    match = _PREFIX.fullmatch(word)
+    match = re.fullmatch(_PREFIX, word)
     if match is None or platform is not None:
+        from layerstore_core.images import Images  # lazy: a layer is found without what images need
+
         return Images(store).get(word, platform=platform)
     meanings = _meanings(store, match[1])
     images = {image for image, _ in meanings.values() if image is not None}
     if len(images) > 1:
         raise _ambiguous(match[1], meanings)
-    return Images(store).get(images.pop()) if images else next(chain for _, chain in meanings.values() if chain)
+    if not images:
+        return next(chain for _, chain in meanings.values() if chain)
+    from layerstore_core.images import Images
+
+    return Images(store).get(images.pop())
 
 
 def _find(store: LayerStore, word: str) -> ChainID | None:
     """Do the work of `resolve`; return `None` for an image without layers."""
-    match = _PREFIX.fullmatch(word)
+    match = re.fullmatch(_PREFIX, word)
     if match is None:
         from layerstore_core.images import Images
 

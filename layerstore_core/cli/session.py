@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-@dataclass
+@dataclass(repr=False, eq=False)  # what is not generated does not delay the start
 class Session:
     """The options before the command; `None` or empty means that the option was not given."""
 

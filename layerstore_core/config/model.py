@@ -6,7 +6,6 @@ validated by pydantic (`config.validation`). Loading that takes 100 ms, longer t
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import fields
@@ -89,6 +88,8 @@ class StoreConfig(SettingFields):
 
     def document(self) -> dict[str, Any]:
         """Return the settings by name, as JSON has them."""
+        import json
+
         values = {name: getattr(self, name) for name in SETTINGS}
         document: dict[str, Any] = json.loads(json.dumps(values, default=_plain_value))
         return document

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, get_type_hints
 
 from layerstore_core.base.paths import expanded
-from layerstore_core.base.units import parse_size
 from layerstore_core.errors import ConfigError
 from layerstore_core.rootless.rights import acts_for_root
 from layerstore_core.tree.idmap import IDRange
@@ -75,6 +74,8 @@ def _absolute(root: Path) -> Path:
 
 
 def _size(value: object) -> object:
+    from layerstore_core.base.units import parse_size  # lazy: sizes are seldom set
+
     return parse_size(value) if isinstance(value, str) else value
 
 

@@ -41,8 +41,9 @@ def plain_environment() -> dict[str, Any] | None:
     """
     _refuse_unknown_variables()
     found: dict[str, Any] = {}
+    given = [key for key in os.environ if key.upper().startswith(PREFIX)]
     for name in SETTINGS:
-        names = variables(name)
+        names = _of_setting(name, given)
         if not names:
             continue
         if name not in ONE_WORD or names != [(PREFIX + name).upper()]:
@@ -96,8 +97,12 @@ def _is_reserved(name: str) -> bool:
 
 def variables(name: str) -> list[str]:
     """Return the variables that are set, and hold a setting or parts of it."""
+    return _of_setting(name, os.environ)
+
+
+def _of_setting(name: str, among: Iterable[str]) -> list[str]:
     wanted = (PREFIX + name).upper()
-    return sorted(key for key in os.environ if key.upper() == wanted or key.upper().startswith(wanted + "__"))
+    return sorted(key for key in among if key.upper() == wanted or key.upper().startswith(wanted + "__"))
 
 
 def variable(name: str) -> str:

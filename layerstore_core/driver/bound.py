@@ -36,7 +36,7 @@ _T = TypeVar("_T")
 
 #: The form of an ID in the contract. Any other text could lead out of a driver's home as a path, so no hook that makes,
 #: mounts or removes gets it.
-_LAYER_ID: Final = re.compile(r"[a-z0-9-]{1,128}", re.ASCII)
+_LAYER_ID: Final = r"[a-z0-9-]{1,128}"
 
 #: What is passed on of the sentences of a driver about its home: how many, and how many characters of each.
 _MOST_SENTENCES: Final = 100
@@ -118,13 +118,13 @@ class BoundDriver:
 
     def remove(self, layer_id: str) -> None:
         """See `hookspecs.remove`."""
-        if not _LAYER_ID.fullmatch(layer_id):
+        if not re.fullmatch(_LAYER_ID, layer_id):
             return
         self._mounts.remove(layer_id, lambda layer_id: self._hook.remove(layer_id=layer_id))
 
     def exists(self, layer_id: str) -> bool:
         """See `hookspecs.exists`."""
-        if not _LAYER_ID.fullmatch(layer_id):
+        if not re.fullmatch(_LAYER_ID, layer_id):
             return False
         return self._answer("exists", self._hook.exists(layer_id=layer_id), bool)
 
@@ -408,10 +408,10 @@ def _is_mount(found: Any) -> bool:
 
 
 def _check_known_id(layer_id: str) -> None:
-    if not _LAYER_ID.fullmatch(layer_id):
+    if not re.fullmatch(_LAYER_ID, layer_id):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), layer_id)
 
 
 def _check_new_id(layer_id: str) -> None:
-    if not _LAYER_ID.fullmatch(layer_id):
+    if not re.fullmatch(_LAYER_ID, layer_id):
         raise ValueError(f"{layer_id!r} is not a layer ID: 1 to 128 characters of a-z, 0-9 and the hyphen")

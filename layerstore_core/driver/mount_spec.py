@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class MountSpec:
+class MountSpec(NamedTuple):
     """One mount, in the words of mount(8) and of containerd's mount instructions.
 
     A bind mount of a directory has the type `bind`, the directory as its source, and the options `rw` or `ro` and

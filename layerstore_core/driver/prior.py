@@ -31,7 +31,7 @@ _RECORDS: Final = ("sha256", "mounts")
 _KEPT: Final = ("pins", "quarantine", "snapshots")
 #: The name of the driver whose state Docker ignores, in case that driver is not installed here.
 _LAST_RESORT: Final = "vfs"
-_LAYER: Final = re.compile(r"[0-9a-f]{64}(-init|-snapshot)?", re.ASCII)
+_LAYER: Final = r"[0-9a-f]{64}(-init|-snapshot)?"
 
 
 def chosen_drivers(root: Path) -> list[str]:
@@ -115,7 +115,7 @@ def _has_images(image: Path) -> bool:
 def _has_layers(home: Path) -> bool:
     """Return whether a driver's directory has a layer, in it or one level below. IDs of layer stores mark layers."""
     return any(
-        any(_LAYER.fullmatch(name) for name in _directories(directory))
+        any(re.fullmatch(_LAYER, name) for name in _directories(directory))
         for directory in (home, *(home / name for name in _directories(home)))
     )
 

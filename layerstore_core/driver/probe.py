@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from layerstore_core.driver.options import context_of
 from layerstore_core.driver.registry import load_driver
@@ -14,8 +13,7 @@ if TYPE_CHECKING:
     from layerstore_core.config.model import StoreConfig
 
 
-@dataclass(frozen=True, slots=True)
-class Probe:
+class Probe(NamedTuple):
     """The result of a probe.
 
     Attributes:

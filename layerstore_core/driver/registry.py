@@ -5,8 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from layerstore_core._version import __version__
 from layerstore_core.base.plugins import DRIVERS, WRAPPERS, entry_point_names, installed_entry_points
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 #: Shorter than the 64 digits of an ID, and unlike a time: entries with such names are next to drivers' directories
 #: (`records/own_state.py`).
-_ON_DISK: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}", re.ASCII)
+_ON_DISK: Final = r"[A-Za-z][A-Za-z0-9_.-]{0,62}"
 #: The other names under a root.
 _TAKEN: Final = ("image", "layerstore")
 
@@ -34,8 +33,7 @@ _TAKEN: Final = ("image", "layerstore")
 DriverFactory = Callable[[DriverContext], Any]
 
 
-@dataclass(frozen=True, slots=True)
-class InstalledDriver:
+class InstalledDriver(NamedTuple):
     """A driver of an installed distribution.
 
     Attributes:
@@ -140,7 +138,7 @@ def driver_name(factory: DriverFactory, name: str) -> str:
 
 def is_name_on_disk(name: str) -> bool:
     """Return whether a driver's directories may have this name."""
-    return _ON_DISK.fullmatch(name) is not None and name not in _TAKEN
+    return re.fullmatch(_ON_DISK, name) is not None and name not in _TAKEN
 
 
 def entry_point_of(on_disk: str) -> str:

@@ -19,7 +19,7 @@ from layerstore_core.base.descriptors import Descriptor
 from layerstore_core.errors import RootInUse
 
 _DATABASE: Final = Path("volumes", "metadata.db")
-_LOCK = re.compile(r"\d+: FLOCK +\S+ +\S+ (\d+) [0-9a-f]+:[0-9a-f]+:(\d+) ")
+_LOCK: Final = r"\d+: FLOCK +\S+ +\S+ (\d+) [0-9a-f]+:[0-9a-f]+:(\d+) "
 
 
 def docker_was_here(root: Path) -> bool:
@@ -75,7 +75,7 @@ def _described(inode: int) -> str:
     except OSError:
         return ""
     for line in locks.splitlines():
-        found = _LOCK.match(line)
+        found = re.match(_LOCK, line)
         if found and int(found[2]) == inode and int(found[1]) > 0:
             pid = found[1]
             try:

@@ -17,7 +17,7 @@ from layerstore_core.base import inside
 from layerstore_core.base.digests import ChainID
 from layerstore_core.errors import BadRecord
 
-_NAME = re.compile(rb"sha256:[0-9a-f]{64}")
+_NAME: Final = rb"sha256:[0-9a-f]{64}"
 _CHUNK = 1 << 20
 #: More layers than a cache has ever named: a file with more would fill the memory.
 _MOST = 1 << 20
@@ -87,7 +87,7 @@ def _names(file: BinaryIO, path: Path) -> frozenset[bytes]:
     file.seek(0)
     while chunk := file.read(_CHUNK):
         data = tail + chunk
-        found.update(_NAME.findall(data))
+        found.update(re.findall(_NAME, data))
         if len(found) > _MOST:
             raise BadRecord(path, f"it names more than {_MOST} layers; a BuildKit cache has some thousands")
         tail = data[1 - _LONGEST :]

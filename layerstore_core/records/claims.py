@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from layerstore_core.base import inside
 from layerstore_core.base.digests import ChainID, DiffID, chain_id
@@ -17,7 +17,7 @@ from layerstore_core.errors import BadRecord
 from layerstore_core.records.layer_record import CACHE_ID, INIT_ID, MOUNT_ID, read_digest
 
 #: The end of the name of a layer's record: the chain ID's digits, or in quarantine the first of them.
-_CHAIN_HEX = re.compile(r"(?:.*-)?([0-9a-f]{12}|[0-9a-f]{64})", re.ASCII | re.DOTALL)
+_CHAIN_HEX: Final = r"(?s)(?:.*-)?([0-9a-f]{12}|[0-9a-f]{64})"
 _OF_RECORDS = (CACHE_ID, MOUNT_ID, INIT_ID, "diff", "parent", "size", "tar-split.json.gz")
 
 
@@ -47,7 +47,7 @@ def claimed_parents(records: Iterable[Path], known: Iterable[ChainID]) -> Claims
     layers = set(known)
     found = Claims({}, [])
     damaged = list(filter(is_record, records))
-    present = {match[1] for record in damaged if (match := _CHAIN_HEX.fullmatch(record.name))}
+    present = {match[1] for record in damaged if (match := re.fullmatch(_CHAIN_HEX, record.name))}
     for record in damaged:
         parent = read_digest(ChainID, record / "parent")
         if _is_mount(record):
@@ -79,7 +79,7 @@ def _is_mount(record: Path) -> bool:
 
 def _proved(record: Path, parent: ChainID | None, layers: set[ChainID]) -> tuple[bool, ChainID | None]:
     """Return whether the name of a layer's record proves its parent, and the parent."""
-    match = _CHAIN_HEX.fullmatch(record.name)
+    match = re.fullmatch(_CHAIN_HEX, record.name)
     diff_id = read_digest(DiffID, record / "diff")
     if match is not None and diff_id is not None:
         for candidate in (parent, None, *layers):

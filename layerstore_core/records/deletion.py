@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 from layerstore_core.base.descriptors import Descriptor
 from layerstore_core.base.digests import ChainID
@@ -13,8 +12,7 @@ from layerstore_core.errors import while_doing
 from layerstore_core.tree.remove import remove_tree
 
 
-@dataclass(frozen=True, slots=True)
-class InterruptedDeletion:
+class InterruptedDeletion(NamedTuple):
     """A deletion that has begun, and on which no process is at work.
 
     Attributes:

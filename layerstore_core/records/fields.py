@@ -10,7 +10,6 @@ import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import partial
-from hashlib import sha256
 from typing import Any, Final
 
 from layerstore_core.base.descriptors import open_fd
@@ -30,9 +29,7 @@ _FILES: Final = (b"diff", b"size", b"cache-id", b"parent", b"os", b"descriptor.j
 _NEEDED: Final = 3
 _DIGEST: Final = "sha256:[0-9a-f]{64}"
 #: All but the descriptor. No field that matches contains a NUL, so this is the same as matching each field.
-_USUAL: Final = re.compile(
-    rf"({_DIGEST})\0([0-9]{{1,19}})\0([A-Za-z0-9][A-Za-z0-9_.-]{{0,127}})\0((?:{_DIGEST})?)\0(?:linux)?\0", re.ASCII
-)
+_USUAL: Final = rf"({_DIGEST})\0([0-9]{{1,19}})\0([A-Za-z0-9][A-Za-z0-9_.-]{{0,127}})\0((?:{_DIGEST})?)\0(?:linux)?\0"
 #: How many records the kernel reads in a call.
 _CHUNK: Final = 128
 #: Of fewer records, threads would read next to none before all are read.
@@ -117,11 +114,15 @@ def _fields_of(base: str, content: bytes | None) -> Fields | None:
     """Return the fields of a record with this content; `None` if it is unusual."""
     try:
         text = content.decode("ascii") if content is not None else ""
-        match = _USUAL.match(text)
+        match = re.match(_USUAL, text)
         if match is None:
             return None
         diff_id, digits, cache_id, parent = match.groups()
-        made = sha256(f"{parent} {diff_id}".encode()).hexdigest() if parent else diff_id[len("sha256:") :]
+        made = diff_id[len("sha256:") :]
+        if parent:
+            import hashlib  # lazy: see `base.digests`
+
+            made = hashlib.sha256(f"{parent} {diff_id}".encode()).hexdigest()
         size = int(digits)
         if made != base or size > _MAX_SIZE:
             return None

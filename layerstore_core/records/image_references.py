@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -28,7 +27,6 @@ class ImageLayer(NamedTuple):
     parent: ImageLayer | None
 
 
-@dataclass
 class ImageReferences:
     """What the image records refer to.
 
@@ -39,10 +37,11 @@ class ImageReferences:
         unreadable: what cannot be read, or is missing though something names it: it may refer to any layer.
     """
 
-    tops: dict[ChainID, list[ImageID]] = field(default_factory=dict)
-    layers: dict[ChainID, ImageID] = field(default_factory=dict)
-    children: dict[ImageID, list[ImageID]] = field(default_factory=dict)
-    unreadable: list[BadRecord] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.tops: dict[ChainID, list[ImageID]] = {}
+        self.layers: dict[ChainID, ImageID] = {}
+        self.children: dict[ImageID, list[ImageID]] = {}
+        self.unreadable: list[BadRecord] = []
 
 
 class ImageRecords(Protocol):

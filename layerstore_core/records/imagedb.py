@@ -16,7 +16,6 @@ Docker has accepted: only the parts that name layers are read here.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -38,7 +37,7 @@ from layerstore_core.tree.remove import remove_tree
 MAX_CONFIG: Final = 16 << 20
 _MAX_NAMES: Final = 64 << 20
 _MAX_PARENT: Final = 4096
-_HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_HEX: Final = r"[0-9a-f]{64}"
 _PARENT: Final = "parent"
 _LAST_UPDATED: Final = "lastUpdated"
 #: So many files are flushed one by one; more of them together, with all else on the file system.
@@ -79,7 +78,7 @@ class ImageDB:
 
     def image_ids(self) -> list[ImageID]:
         """Return all images, sorted."""
-        return [ImageID.from_hex(name) for name in inside.names(self.content) if _HEX.fullmatch(name)]
+        return [ImageID.from_hex(name) for name in inside.names(self.content) if re.fullmatch(_HEX, name)]
 
     def config_path(self, image: ImageID) -> Path:
         """Return the path of an image's config."""
@@ -318,6 +317,8 @@ class ImageDB:
         Raises:
             BadRecord: the file of names is damaged.
         """
+        import json  # lazy: commands on layers read no names
+
         try:
             document = json.loads(inside.read(self.names_path, _MAX_NAMES))
             return {
@@ -341,6 +342,8 @@ class ImageDB:
         Raises:
             LayerStoreError: there are too many to be read again; nothing is changed.
         """
+        import json
+
         repositories: dict[str, dict[str, str]] = {}
         for name, image in sorted(names.items()):
             repositories.setdefault(repository_of(name), {})[name] = image
@@ -367,6 +370,8 @@ class ImageDB:
 
     def top_of(self, image: ImageID, configs: inside.Directory | None = None) -> ImageLayer | None:
         """Return the same as `top_layer`, with all parents that the config names; arguments as `read`."""
+        import json
+
         # A config never changes under its name, so it need not be read again.
         if image in (tops := self._tops):
             return tops[image]

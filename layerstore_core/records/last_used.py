@@ -25,7 +25,7 @@ from layerstore_core.errors import BadRecord
 from layerstore_core.log import logger
 from layerstore_core.records.own_state import state_directory
 
-_HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_HEX: Final = r"[0-9a-f]{64}"
 #: In seconds. A time that is further ahead than clocks differ is damaged: it would keep an image for ever.
 _AHEAD: Final = 86_400
 
@@ -73,7 +73,7 @@ class LastUsed:
         found: dict[ChainID, float] = {}
         try:
             with inside.Directory(self.directory) as directory:
-                for name in filter(_HEX.fullmatch, directory.names()):
+                for name in filter(re.compile(_HEX).fullmatch, directory.names()):
                     with suppress(BadRecord, OSError):
                         if (when := _seconds(directory.status(name))) is not None:
                             found[ChainID.from_hex(name)] = when
@@ -92,7 +92,7 @@ class LastUsed:
         """Remove the times of all other layers."""
         try:
             for name in inside.names(self.directory):
-                if _HEX.fullmatch(name) and ChainID.from_hex(name) not in chains:
+                if re.fullmatch(_HEX, name) and ChainID.from_hex(name) not in chains:
                     inside.unlink(self.directory / name, missing_ok=True)
         except (BadRecord, OSError) as error:
             logger.debug("{}: times of layers that are gone remain: {}", self.directory, error)

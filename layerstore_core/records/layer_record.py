@@ -7,13 +7,11 @@ that names the file, so that damage is found before it spreads.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from layerstore_core.base import inside
 from layerstore_core.base.arguments import check_type
@@ -35,9 +33,9 @@ CACHE_ID: Final = "cache-id"
 MOUNT_ID: Final = "mount-id"
 INIT_ID: Final = "init-id"
 
-_DRIVER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", re.ASCII)
-_MOUNT_ID = re.compile(r"[0-9a-f]{64}(-init)?", re.ASCII)
-_DECIMAL = re.compile(r"[0-9]{1,19}", re.ASCII)
+_DRIVER_ID: Final = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}"
+_MOUNT_ID: Final = r"[0-9a-f]{64}(-init)?"
+_DECIMAL: Final = r"[0-9]{1,19}"
 
 #: In the order in which Docker's encoder writes them; other keys follow.
 _DESCRIPTOR_KEYS: Final = ("mediaType", "size", "digest", "urls", "annotations", "platform")
@@ -45,8 +43,7 @@ _DESCRIPTOR_KEYS: Final = ("mediaType", "size", "digest", "urls", "annotations",
 _GO_ESCAPES: Final = str.maketrans({c: f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"})
 
 
-@dataclass(frozen=True, slots=True)
-class LayerRecord:
+class LayerRecord(NamedTuple):
     """The record of a read-only layer.
 
     Attributes:
@@ -94,10 +91,10 @@ class LayerRecord:
         parent = _read_parent(directory)
         diff_id = _digest(DiffID, directory / "diff", _read_text(directory / "diff"))
         size = _read_text(directory / "size")
-        if not _DECIMAL.fullmatch(size) or int(size) > _MAX_SIZE:
+        if not re.fullmatch(_DECIMAL, size) or int(size) > _MAX_SIZE:
             raise BadRecord(directory / "size", f"not a size in bytes: {size[:80]!r}")
         cache_id = _read_text(directory / CACHE_ID)
-        if not _DRIVER_ID.fullmatch(cache_id):
+        if not re.fullmatch(_DRIVER_ID, cache_id):
             raise BadRecord(directory / CACHE_ID, f"not a driver's ID: {cache_id[:80]!r}")
         if chain_id(diff_id, parent) != name:
             raise BadRecord(directory, f"its parent and diff ID make another chain ID, {chain_id(diff_id, parent)}")
@@ -132,8 +129,7 @@ class LayerRecord:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class MountRecord:
+class MountRecord(NamedTuple):
     """The record of a writable layer.
 
     Attributes:
@@ -204,7 +200,7 @@ def read_driver_id(path: Path) -> str | None:
         text = _read_text(path)
     except (BadRecord, OSError):
         return None
-    return text if _DRIVER_ID.fullmatch(text) else None
+    return text if re.fullmatch(_DRIVER_ID, text) else None
 
 
 def read_digest(kind: type[_D], path: Path) -> _D | None:
@@ -242,6 +238,8 @@ def _read_descriptor(path: Path) -> Mapping[str, Any] | None:
     content = _read(path, _MAX_DESCRIPTOR, optional=True)
     if content is None:
         return None
+    import json  # lazy: few layers have a descriptor
+
     try:
         descriptor = json.loads(content)
     except (ValueError, RecursionError) as error:
@@ -252,6 +250,8 @@ def _read_descriptor(path: Path) -> Mapping[str, Any] | None:
 
 
 def _encode_descriptor(descriptor: Mapping[str, Any]) -> bytes:
+    import json
+
     ordered = {key: descriptor[key] for key in _DESCRIPTOR_KEYS if key in descriptor}
     ordered.update(descriptor)
     text = json.dumps(ordered, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
@@ -273,6 +273,6 @@ def _read_parent(directory: Path) -> ChainID | None:
 
 def _mount_id(path: Path) -> str:
     text = _read_text(path)
-    if not _MOUNT_ID.fullmatch(text):
+    if not re.fullmatch(_MOUNT_ID, text):
         raise BadRecord(path, f"not the ID of a writable layer: {text[:80]!r}")
     return text

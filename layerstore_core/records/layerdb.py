@@ -20,7 +20,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Final, Literal
 
 from layerstore_core.base import inside
 from layerstore_core.base.digests import ChainID
@@ -47,9 +47,9 @@ from layerstore_core.records.transaction import (
     try_lock,
 )
 
-_LAYER = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_REMOVING = re.compile(r"[0-9a-f]{64}-.+-removing", re.ASCII)
-_ANY = re.compile(r".*", re.DOTALL)
+_LAYER: Final = r"[0-9a-f]{64}"
+_REMOVING: Final = r"[0-9a-f]{64}-.+-removing"
+_ANY: Final = r"(?s).*"
 
 
 class LayerDB:
@@ -81,13 +81,13 @@ class LayerDB:
     def unexpected_entries(self) -> list[Path]:
         """Return the directories among the layers that are no records, sorted."""
         layers = self.path / "sha256"
-        return [layers / name for name in _names(layers) if not (_LAYER.fullmatch(name) or _REMOVING.fullmatch(name))]
+        return [layers / name for name in _names(layers) if not re.fullmatch(f"{_LAYER}|{_REMOVING}", name)]
 
     def displaced(self) -> list[Path]:
         """Return the entries in the place of a record that are no directory, sorted: the record may be needed."""
         found: list[Path] = []
         for directory, wanted in (self.path / "sha256", _LAYER), (self.path / "mounts", _ANY):
-            names = [name for name in inside.names(directory) if wanted.fullmatch(name)]
+            names = [name for name in inside.names(directory) if re.fullmatch(wanted, name)]
             records = set(_names(directory))  # after `names`: an entry that is no directory by now may be gone
             found += [directory / name for name in names if name not in records and inside.exists(directory / name)]
         return found
@@ -298,6 +298,7 @@ class LayerDB:
             return files
 
 
-def _names(directory: Path, wanted: re.Pattern[str] = _ANY) -> list[str]:
+def _names(directory: Path, wanted: str = _ANY) -> list[str]:
     """Return the names of the directories in one, those that match, sorted."""
-    return [name for name in inside.directory_names(directory) if wanted.fullmatch(name)]
+    matches = re.compile(wanted).fullmatch  # there may be tens of thousands
+    return [name for name in inside.directory_names(directory) if matches(name)]

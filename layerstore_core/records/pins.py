@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Final
 
 from layerstore_core.base import inside
 from layerstore_core.base.atomic import make_directory
@@ -14,7 +15,7 @@ from layerstore_core.errors import BadRecord
 from layerstore_core.records.layerdb import LayerDB
 from layerstore_core.records.own_state import lost_directory, recorded_drivers, state_directory
 
-_HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_HEX: Final = r"[0-9a-f]{64}"
 
 
 class Pins:
@@ -138,5 +139,5 @@ class Pins:
 
 def _chains(directory: Path) -> Iterator[ChainID]:
     for name in inside.names(directory):
-        if _HEX.fullmatch(name):
+        if re.fullmatch(_HEX, name):
             yield ChainID.trusted(f"sha256:{name}")

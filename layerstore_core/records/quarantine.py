@@ -22,10 +22,10 @@ from layerstore_core.records.layerdb import LayerDB
 from layerstore_core.records.own_state import state_directory
 
 #: A time, and a random part; no driver has such a name.
-_ENTRY = re.compile(r"[0-9]{8}T[0-9]{6}Z-.*", re.ASCII | re.DOTALL)
+_ENTRY: Final = r"(?s)[0-9]{8}T[0-9]{6}Z-.*"
 #: An image's config keeps its name after the time.
-_CONFIG = re.compile(r".*-[0-9a-f]{64}", re.ASCII | re.DOTALL)
-_UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
+_CONFIG: Final = r"(?s).*-[0-9a-f]{64}"
+_UNFIT: Final = r"[^A-Za-z0-9._-]+"
 _LONGEST: Final = 100
 
 
@@ -57,7 +57,7 @@ class Quarantine:
 
         make_directory(self.path, 0o700, durable=True)
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-        name = _UNFIT.sub("-", what)[:_LONGEST].strip("-")
+        name = re.sub(_UNFIT, "-", what)[:_LONGEST].strip("-")
         target = self.path / f"{stamp}-{os.urandom(3).hex()}-{name}"
         inside.rename(path, target)
         inside.flush(self.path)
@@ -111,7 +111,7 @@ class QuarantinedReferences:
         paths: list[Path] = []
         for directory in self._directories:
             try:
-                paths += [directory / name for name in inside.names(directory) if _ENTRY.fullmatch(name)]
+                paths += [directory / name for name in inside.names(directory) if re.fullmatch(_ENTRY, name)]
             except BadRecord as error:
                 return Claims({}, [error])
             except OSError as error:
@@ -121,7 +121,7 @@ class QuarantinedReferences:
             self._claims.unknown.extend(
                 BadRecord(path, "it is a damaged image's config; remove it when the image is not needed any more")
                 for path in paths
-                if _CONFIG.fullmatch(path.name) and not inside.is_directory(path)
+                if re.fullmatch(_CONFIG, path.name) and not inside.is_directory(path)
             )
             self._paths = paths
         return self._claims

@@ -21,7 +21,7 @@ from layerstore_core.records.own_state import state_directory
 
 _LONGEST: Final = 100
 #: As the drivers' own layers are named: hex digits, or what another store has chosen.
-_MOUNT_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,199}", re.ASCII)
+_MOUNT_ID: Final = r"[0-9A-Za-z][0-9A-Za-z_.-]{0,199}"
 
 
 class RWImages:
@@ -39,7 +39,7 @@ class RWImages:
 
     def get(self, mount_id: str) -> ImageID | None:
         """Return the image; `None` if it is not recorded, or the record cannot be used."""
-        if not _MOUNT_ID.fullmatch(mount_id):
+        if not re.fullmatch(_MOUNT_ID, mount_id):
             return None
         path = self._directory / mount_id
         try:
@@ -56,7 +56,7 @@ class RWImages:
         Raises:
             OSError: it cannot be written.
         """
-        if not _MOUNT_ID.fullmatch(mount_id):
+        if not re.fullmatch(_MOUNT_ID, mount_id):
             return  # a name that another program has chosen, and which cannot be a file's
         make_directory(self._directory, 0o700, durable=self._durable)
         try:
@@ -69,7 +69,7 @@ class RWImages:
 
     def remove(self, mount_id: str) -> None:
         """Remove the record of a writable layer that is deleted; if that fails, a garbage collection does it."""
-        if not _MOUNT_ID.fullmatch(mount_id):
+        if not re.fullmatch(_MOUNT_ID, mount_id):
             return
         try:
             inside.unlink(self._directory / mount_id, missing_ok=True)
@@ -79,7 +79,7 @@ class RWImages:
     def recorded(self) -> list[str]:
         """Return the mount IDs that have a record, sorted."""
         try:
-            return [name for name in inside.names(self._directory) if _MOUNT_ID.fullmatch(name)]
+            return [name for name in inside.names(self._directory) if re.fullmatch(_MOUNT_ID, name)]
         except (BadRecord, OSError):
             return []
 

@@ -7,9 +7,8 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final, Self
+from typing import BinaryIO, Final, NamedTuple, Self
 
 from layerstore_core.base import inside
 from layerstore_core.base.atomic import FILE_MODE, exchange_names, make_directory, write_file
@@ -257,8 +256,7 @@ class Transaction(WriteSet):
             self.publish(self._db / "sha256" / chain.hex)
 
 
-@dataclass(frozen=True, slots=True)
-class StaleTransaction:
+class StaleTransaction(NamedTuple):
     """The unfinished work of a process that has ended.
 
     Attributes:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layerstore_core.base.atomic import make_directory
-from layerstore_core.base.limits import Limits
 from layerstore_core.driver.bound import BoundDriver
 from layerstore_core.errors import LayerStoreError, ReadOnlyStore
 from layerstore_core.locking.docker_lock import DockerLock
@@ -20,15 +19,16 @@ from layerstore_core.records.imagedb import ImageDB
 from layerstore_core.records.layerdb import LayerDB
 from layerstore_core.records.pins import Pins
 from layerstore_core.records.quarantine import Quarantine
-from layerstore_core.records.rw_images import RWImages
 from layerstore_core.store.catalog import Catalog
 from layerstore_core.store.lost import LostRecords
 
 if TYPE_CHECKING:
     from layerstore_core.base.digests import ChainID
+    from layerstore_core.base.limits import Limits
     from layerstore_core.config.model import StoreConfig
     from layerstore_core.records.kept import KeptDocuments
     from layerstore_core.records.last_used import LastUsed
+    from layerstore_core.records.rw_images import RWImages
     from layerstore_core.records.snapshots.records import SnapshotRecords
 
 
@@ -82,6 +82,8 @@ class StoreContext:
     @property
     def rw_images(self) -> RWImages:
         """The images that writable layers were created from."""
+        from layerstore_core.records.rw_images import RWImages  # lazy: readers of layers do not ask
+
         return RWImages(self.root, self.driver.name, durable=self.config.durability == "full")
 
     @property
@@ -94,6 +96,8 @@ class StoreContext:
     @property
     def limits(self) -> Limits:
         """The limits of untrusted input."""
+        from layerstore_core.base.limits import Limits  # lazy: only what reads tars asks
+
         return Limits.of(self.config)
 
     @property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
@@ -24,7 +23,6 @@ class ParentLayer(NamedTuple):
     cache_id: str
 
 
-@dataclass(eq=False)
 class LayerNode:
     """A read-only layer and the references to it, as far as this store knows them.
 
@@ -34,20 +32,16 @@ class LayerNode:
         chain_size: the sizes of all layers of the chain together, in bytes.
     """
 
-    # Records do not change, nor do a layer's ancestors: depth and size need not be counted again.
-    record: Final[LayerRecord]
-    parent: Final[LayerNode | None]
-    lock_key: Final[str]
-    handles: set[object] = field(default_factory=set)
-    children: set[ChainID] = field(default_factory=set)
-    mounts: set[str] = field(default_factory=set)
-    depth: int = field(init=False)
-    chain_size: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        parent = self.parent
-        self.depth = 1 if parent is None else parent.depth + 1
-        self.chain_size = self.record.size + (0 if parent is None else parent.chain_size)
+    def __init__(self, record: LayerRecord, parent: LayerNode | None, lock_key: str) -> None:
+        self.record: Final = record
+        self.parent: Final = parent
+        self.lock_key: Final = lock_key
+        self.handles: set[object] = set()
+        self.children: set[ChainID] = set()
+        self.mounts: set[str] = set()
+        # Records do not change, nor do a layer's ancestors: depth and size need not be counted again.
+        self.depth: int = 1 if parent is None else parent.depth + 1
+        self.chain_size: int = record.size + (0 if parent is None else parent.chain_size)
 
     def chain(self) -> Iterator[LayerNode]:
         """Yield the layer itself, its parent, and so on down to the base."""
@@ -62,13 +56,13 @@ class LayerNode:
         return ParentLayer(self.record.chain_id, self.record.cache_id)
 
 
-@dataclass(eq=False)
 class MountNode:
     """A writable layer and the handles to it."""
 
-    record: MountRecord
-    parent: LayerNode | None
-    handles: set[object] = field(default_factory=set)
+    def __init__(self, record: MountRecord, parent: LayerNode | None) -> None:
+        self.record = record
+        self.parent = parent
+        self.handles: set[object] = set()
 
     @property
     def driver_parent(self) -> str:
@@ -83,8 +77,7 @@ class MountNode:
         return f"rw {self.record.mount_id}"
 
 
-@dataclass(frozen=True, slots=True)
-class RemovedLayer:
+class RemovedLayer(NamedTuple):
     """A layer that a release has deleted.
 
     Attributes:
@@ -163,8 +156,7 @@ class ReferenceSources:
         return [bad for source in self._sources for bad in source.unreadable()]
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """A record on disk that could not be loaded.
 
     Attributes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from layerstore_core.base.digests import ChainID, chain_ids
 from layerstore_core.errors import MaxDepthExceeded
@@ -14,8 +14,10 @@ from layerstore_core.records.layer_record import LayerRecord
 from layerstore_core.store.context import StoreContext
 from layerstore_core.store.handles import Layer, live_layer, open_layer
 from layerstore_core.store.nodes import LayerNode
-from layerstore_core.store.registration.chain import LayerInput, Overtaken, read_layers
 from layerstore_core.store.registration.layer import Progress, Registration, open_source
+
+if TYPE_CHECKING:
+    from layerstore_core.store.registration.chain import LayerInput
 
 
 def register(
@@ -45,6 +47,8 @@ def register(
 
 def register_chain(context: StoreContext, layers: Sequence[LayerInput], parent: LayerNode | None) -> Layer:
     """Register layers of which each is the parent of the next; see `LayerStore.register_chain`."""
+    from layerstore_core.store.registration.chain import Overtaken  # lazy: most commands register one layer alone
+
     check_depth(context, parent, len(layers))
     names = chain_ids([layer.diff_id for layer in layers], parent.record.chain_id if parent else None)
     made: list[ChainID] = []
@@ -68,6 +72,8 @@ def _register_missing(
     context: StoreContext, layers: Sequence[LayerInput], parent: LayerNode | None, made: list[ChainID]
 ) -> Layer:
     """Register layers none of which is known, and add each to `made` when it is committed."""
+    from layerstore_core.store.registration.chain import Overtaken, read_layers
+
     with context.flushing() as flush, ExitStack() as stack, ExitStack() as registrations:
         new = read_layers(
             context.db,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from layerstore_core.base.digests import ChainID
 from layerstore_core.errors import BadRecord, LayerStoreError
@@ -17,7 +18,7 @@ from layerstore_core.store.context import StoreContext
 
 #: The IDs that layer stores give, this one and Docker's. All else in the driver is not theirs: the snapshots of
 #: Docker's builder are next to its layers, and are named in a database of their own.
-_STORE_ID = re.compile(rf"[0-9a-f]{{64}}(-init|{SUFFIX})?", re.ASCII)
+_STORE_ID: Final = rf"[0-9a-f]{{64}}(-init|{SUFFIX})?"
 
 
 class Strays:
@@ -43,7 +44,7 @@ class Strays:
     """
 
     def __init__(self, context: StoreContext, *, lock: bool = True) -> None:
-        candidates = [layer_id for layer_id in context.driver.layer_ids() or () if _STORE_ID.fullmatch(layer_id)]
+        candidates = [layer_id for layer_id in context.driver.layer_ids() or () if re.fullmatch(_STORE_ID, layer_id)]
         self.ids: list[str] = []
         self.snapshots: list[str] = []
         self.nameless: list[Path] = []

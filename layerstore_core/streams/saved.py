@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -31,6 +30,8 @@ class SavedPayloads:
     """
 
     def __init__(self, directory: Path, limits: Limits | None, name: str) -> None:
+        import tempfile  # lazy: with what it loads, it takes 5 ms, and files need no spool
+
         self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(directory))  # noqa: SIM115
         self._limits = limits
         self._name = name

@@ -6,7 +6,6 @@ compares nothing byte for byte, but users who compare two stores do.
 
 from __future__ import annotations
 
-import json
 import re
 from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
@@ -109,6 +108,8 @@ def decode_line(line: bytes) -> Segment | FileEntry:
     Raises:
         ValueError, KeyError, TypeError, AttributeError, RecursionError: it is damaged.
     """
+    import json  # lazy: the kernels read the usual lines
+
     fields = json.loads(line)
     payload = a2b_base64(fields["payload"] or "", strict_mode=True)
     if fields["type"] == 2:

@@ -33,10 +33,11 @@ class Recorder:
 
     Args:
         lines: the writer of the lines.
-        crc64: returns the CRC-64/GO-ISO of a buffer, continued from an earlier result (`fastcrc.crc64.go_iso`).
+        crc64: returns the CRC-64/GO-ISO of a buffer, continued from an earlier result, which is 0 for none
+            (`fastcrc.crc64.go_iso`).
     """
 
-    def __init__(self, lines: LineWriter, crc64: Callable[[memoryview, int | None], int]) -> None:
+    def __init__(self, lines: LineWriter, crc64: Callable[[memoryview, int], int]) -> None:
         self._lines = lines
         self._crc64 = crc64
         self._crc: int | None = None
@@ -87,7 +88,7 @@ class Recorder:
     def payload(self, chunk: memoryview) -> None:
         """Record a piece of the payload."""
         if self._keep is _Keep.IN_FILE:
-            self._crc = self._crc64(chunk, self._crc)
+            self._crc = self._crc64(chunk, self._crc or 0)
         else:
             self._lines.payload(chunk)
 

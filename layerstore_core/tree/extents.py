@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 _CHUNK: Final = 1 << 20
-_ZEROS: Final = bytes(_CHUNK)
 
 
 def may_have_holes(status: os.stat_result) -> bool:
@@ -87,6 +86,7 @@ def file_content(fd: int, status: os.stat_result) -> Iterator[bytes]:
 
 def zeros(count: int) -> Iterator[bytes]:
     """Yield `count` bytes of zeros, in chunks."""
+    chunk = bytes(min(count, _CHUNK))
     while count > 0:
-        yield _ZEROS[:count] if count < _CHUNK else _ZEROS
+        yield chunk[:count]
         count -= _CHUNK

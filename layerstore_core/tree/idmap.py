@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class IDRange:
+class IDRange(NamedTuple):
     """Range of IDs: `length` IDs from `container` in the layer are those from `host` on this machine."""
 
     container: int
@@ -15,12 +14,11 @@ class IDRange:
     length: int
 
 
-@dataclass(frozen=True, slots=True)
-class IDMapping:
+class IDMapping(NamedTuple):
     """Mapping between IDs in layers and IDs on disk. The empty mapping changes nothing."""
 
-    uids: Sequence[IDRange] = field(default_factory=tuple)
-    gids: Sequence[IDRange] = field(default_factory=tuple)
+    uids: Sequence[IDRange] = ()
+    gids: Sequence[IDRange] = ()
 
     def __bool__(self) -> bool:
         return bool(self.uids or self.gids)

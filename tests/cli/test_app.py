@@ -8,7 +8,6 @@ import os
 import pty
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from layerstore_core.cli.commands.register import register
 from layerstore_core.errors import LayerStoreError
 from layerstore_core.store.store import LayerStore
 from tests.cli.conftest import Run, tar_of, tree
+from tests.cli.modules import loaded
 
 HEAVY = ("pydantic", "pydantic_settings", "loguru", "rich", "pluggy", "isal", "importlib_metadata", "urllib3")
 UNKNOWN = "ab" * 32
@@ -41,16 +41,8 @@ COMMANDS = walk(cli)
 
 
 @pytest.mark.parametrize("words", [["--help"], ["register", "--help"], ["completion", "bash"]])
-def test_nothing_heavy_is_imported_before_a_command_needs_it(words: list[str]) -> None:
-    program = (
-        "import sys, atexit\n"
-        "from layerstore_core.cli import main\n"
-        "atexit.register(lambda: print(*sorted(sys.modules), file=sys.stderr))\n"
-        f"sys.argv = ['layerstore', *{words!r}]\n"
-        "main()\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    modules = set(done.stderr.split())
+def test_nothing_heavy_is_imported_before_a_command_needs_it(words: list[str], tmp_path: Path) -> None:
+    modules = loaded(tmp_path, *words)
     assert "layerstore_core.cli.app" in modules
     called = {walked[0] for walked, _ in COMMANDS} if words[0] == "--help" else {words[0]}
     assert {
@@ -68,16 +60,10 @@ def test_slow_modules_are_not_imported_by_common_commands(command: str, driver: 
         pytest.skip("overlays are mounted by root")
     (tmp_path / "a.tar").write_bytes(tar_of({"a": b"a"}))
     arguments = {"register": ["a.tar"], "ls": [], "export": ["@", "-o", "b.tar"]}
-    program = [sys.executable, "-X", "importtime", "-m", "layerstore_core", "--driver", driver, "--root", "store"]
-    environment = {**os.environ, "LAYERSTORE_DURABILITY": "none"}
-    register = subprocess.run(
-        [*program, "register", "a.tar"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
-    )
-    words = [word.replace("@", register.stdout.strip()) for word in arguments[command]]
-    done = subprocess.run(
-        [*program, command, *words], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
-    )
-    modules = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    options = ["--driver", driver, "--root", "store"]
+    loaded(tmp_path, *options, "register", "a.tar")
+    (chain,) = os.listdir(tmp_path / "store/image" / driver / "layerdb/sha256")
+    modules = loaded(tmp_path, *options, command, *(word.replace("@", chain) for word in arguments[command]))
     assert "layerstore_core.store.store" in modules
     assert not modules & {"pydantic", "pydantic_core", "pydantic_settings", "loguru", "rich", "urllib3", "sqlite3"}
 

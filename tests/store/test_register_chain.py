@@ -6,7 +6,6 @@ import io
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from typing import BinaryIO, cast
 
 import pytest
@@ -131,8 +130,8 @@ def test_reads_that_wait_are_cancelled_when_another_layer_fails(
     with pytest.raises(InvalidLayer, match="layer 1: this is not a tar"):
         store.register_chain(
             [
-                replace(base, open=lambda: cast("BinaryIO", Waiting()), cancel=cancelled.set),
-                replace(top, open=lambda: io.BytesIO(b"x" * 1024)),
+                base._replace(open=lambda: cast("BinaryIO", Waiting()), cancel=cancelled.set),
+                top._replace(open=lambda: io.BytesIO(b"x" * 1024)),
             ]
         )
     assert cancelled.is_set()

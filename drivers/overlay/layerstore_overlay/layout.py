@@ -38,9 +38,9 @@ _LINK_LENGTH: Final = 26
 _LONGEST_FIELD: Final = 64 << 10
 _LONGEST_NOTES: Final = 256 << 20
 #: The target of a short name.
-_TARGET: Final = re.compile(r"\.\./([a-z0-9-]{1,128})/diff")
+_TARGET: Final = r"\.\./([a-z0-9-]{1,128})/diff"
 _CHECK: Final = "`layerstore check` shows whether it can be repaired"
-_ID: Final = re.compile(r"[a-z0-9-]{1,128}")
+_ID: Final = r"[a-z0-9-]{1,128}"
 
 
 class Layout:
@@ -156,7 +156,7 @@ class Layout:
         path = os.path.join(self.home, link)
         with inside.parent(path) as (above, name):
             target = _read_link(name, above)
-        found = _TARGET.fullmatch(target) if target is not None else None
+        found = re.fullmatch(_TARGET, target) if target is not None else None
         if found is None:
             if not inside.exists(path):
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
@@ -170,7 +170,7 @@ class Layout:
             return []
         with inside.open_directory(self.path(LINKS)) as above:
             targets = [_read_link(os.path.basename(link), above) for link in links]
-        found = [_TARGET.fullmatch(target) if target is not None else None for target in targets]
+        found = [re.fullmatch(_TARGET, target) if target is not None else None for target in targets]
         return [
             self.path(match[1], "diff") if match is not None else self.resolve(link)
             for link, match in zip(links, found, strict=True)
@@ -313,7 +313,7 @@ class Layout:
         return [
             os.path.join(directory, name)
             for name, leads_to in self._targets()
-            if (found := _TARGET.fullmatch(leads_to)) is not None and not self._has_files(found[1])
+            if (found := re.fullmatch(_TARGET, leads_to)) is not None and not self._has_files(found[1])
         ]
 
     def _has_files(self, layer_id: str) -> bool:
@@ -335,7 +335,7 @@ class Layout:
 
 def is_layer_id(name: str) -> bool:
     """Return whether a layer can have this ID. It cannot be `l`, the directory of short names."""
-    return name != LINKS and _ID.fullmatch(name) is not None
+    return name != LINKS and re.fullmatch(_ID, name) is not None
 
 
 def is_link_name(name: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from layerstore_core.sdk import inside
 from layerstore_overlay import syscalls
 
-_ESCAPED: Final = re.compile(rb"\\([0-7]{3})")
+_ESCAPED: Final = rb"\\([0-7]{3})"
 
 
 class Mount(NamedTuple):
@@ -93,4 +93,4 @@ def unmount_below(path: str) -> bool:
 
 
 def _plain(escaped: bytes) -> bytes:
-    return _ESCAPED.sub(lambda digits: bytes([int(digits[1], 8)]), escaped)
+    return re.sub(_ESCAPED, lambda digits: bytes([int(digits[1], 8)]), escaped)

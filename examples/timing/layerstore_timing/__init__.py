@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import tempfile
 import threading
 import time
 from bisect import bisect_left
@@ -93,6 +92,8 @@ class Timing:
 
     def write(self) -> None:
         """Replace the file atomically, so that a reader never sees a part of it."""
+        import tempfile  # lazy: the wrapper is loaded by each command, and most write nothing
+
         directory = os.path.dirname(os.path.abspath(self._path))
         descriptor, scratch = tempfile.mkstemp(dir=directory, prefix=".layerstore-timing-")
         try:

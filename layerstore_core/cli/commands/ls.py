@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 
@@ -99,8 +98,7 @@ def _snapshot_lines(snapshots: Sequence[Mapping[str, Any]], name: Callable[[Chai
     return output.columns(lines)
 
 
-@dataclass(frozen=True)
-class _Conditions:
+class _Conditions(NamedTuple):
     """The conditions of `--filter`; `None` or empty: any."""
 
     dangling: bool | None

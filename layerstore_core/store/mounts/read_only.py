@@ -10,7 +10,6 @@ import errno
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import replace
 from typing import Final
 
 from layerstore_core.base import inside
@@ -59,9 +58,9 @@ def mount_tree(context: StoreContext, node: LayerNode, directory: str | None, *,
                 if known.kept and known.has_own_point and _attached_at(known, mount_points()) == known.target:
                     return known
             below = notes.mount_point(mount).relative_to(context.root)
-            mount = replace(mount, target=os.path.join(os.path.realpath(context.root), below))
+            mount = mount._replace(target=os.path.join(os.path.realpath(context.root), below))
         else:
-            mount = replace(mount, target=_checked(context, notes, directory))
+            mount = mount._replace(target=_checked(context, notes, directory))
         context.locks.acquire(mount.lock_key, mount.name)
         undo.callback(context.locks.release, mount.lock_key, mount.name)
         undo.callback(lambda: _end(context, notes, mount))
@@ -71,7 +70,7 @@ def mount_tree(context: StoreContext, node: LayerNode, directory: str | None, *,
         tree = context.driver.get(node.record.cache_id, keep=True)
         try:
             with read_only_clone(tree) as clone, _opened(notes, mount, given=directory is not None) as point:
-                mount = replace(mount, mount_id=mount_id(clone))
+                mount = mount._replace(mount_id=mount_id(clone))
                 notes.write(mount)
                 attach(clone, point)
         except PermissionError as error:

@@ -12,14 +12,12 @@ without a note.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Collection, Iterator
-from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from layerstore_core.base import inside
 from layerstore_core.base.atomic import FILE_MODE, make_directory
@@ -27,15 +25,14 @@ from layerstore_core.base.digests import ChainID
 from layerstore_core.errors import BadRecord
 from layerstore_core.records.own_state import state_directory
 
-_HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_NAME = re.compile(r"([0-9a-f]{16})\.json", re.ASCII)
+_HEX: Final = r"[0-9a-f]{64}"
+_NAME: Final = r"([0-9a-f]{16})\.json"
 _LONGEST: Final = 1 << 16
 #: The inode of the first namespace of process IDs: `PROC_PID_INIT_INO` in Linux, `include/linux/proc_ns.h`.
 _FIRST_PID_NAMESPACE: Final = 0xEFFFFFFC
 
 
-@dataclass(frozen=True, slots=True)
-class TreeMount:
+class TreeMount(NamedTuple):
     """The note of a read-only mount.
 
     Attributes:
@@ -101,7 +98,7 @@ class TreeMounts:
         return [
             mount
             for name in inside.names(self._directory)
-            if _HEX.fullmatch(name)
+            if re.fullmatch(_HEX, name)
             for mount in self.of(ChainID.trusted(f"sha256:{name}"))
         ]
 
@@ -113,7 +110,9 @@ class TreeMounts:
         """Write a note, or write it again."""
         directory = self._directory / mount.chain_id.hex
         make_directory(directory, 0o700)
-        document = {key: value for key, value in asdict(mount).items() if key not in ("chain_id", "name")}
+        import json  # lazy: few layers are mounted read-only
+
+        document = {key: value for key, value in mount._asdict().items() if key not in ("chain_id", "name")}
         inside.write(directory / f"{mount.name}.json", json.dumps(document).encode(), FILE_MODE)
 
     def remove(self, mount: TreeMount) -> None:
@@ -165,7 +164,9 @@ class TreeMounts:
     def _read(self, chain: ChainID) -> Iterator[TreeMount]:
         directory = self._directory / chain.hex
         for entry in inside.names(directory):
-            if match := _NAME.fullmatch(entry):
+            if match := re.fullmatch(_NAME, entry):
+                import json
+
                 try:
                     document = json.loads(inside.read(directory / entry, _LONGEST))
                     yield _parsed(chain, match[1], document)

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
 from threading import Event
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from layerstore_core.base.digests import DiffID, chain_id
 from layerstore_core.base.threads import Task, Threads, cores
@@ -26,8 +25,7 @@ from layerstore_core.store.registration.layer import Applied, Progress, Registra
 from layerstore_core.streams.source import LayerSource
 
 
-@dataclass(frozen=True)
-class LayerInput:
+class LayerInput(NamedTuple):
     """A layer of several that are registered together.
 
     Attributes:

@@ -30,7 +30,6 @@ from layerstore_core.tar.scanner import TarScanner
 from layerstore_core.tarsplit.codec import LineReader, LineWriter, decode_entries
 from layerstore_core.tarsplit.record import Recorder
 from layerstore_core.tarsplit.record_lane import RecorderLane
-from layerstore_core.tarsplit.verify_payloads import verify_payloads
 
 if TYPE_CHECKING:
     from layerstore_core.driver.bound import BoundDriver
@@ -188,12 +187,17 @@ class Registration:
     def _split(
         self, source: LayerSource, progress: Progress | None, await_parents: Callable[[], None] | None
     ) -> Applied:
-        from fastcrc import crc64
+        kernels = engine().kernels
+        if kernels is None:
+            from fastcrc import crc64
 
+            checksum = crc64.go_iso
+        else:
+            checksum = kernels.crc64
         try:
             with self._transaction.open_tar_split() as file, Lane("layerstore-record") as lane:
-                recorder = Recorder(LineWriter(file), crc64.go_iso)
-                listener = recorder if engine().kernels is None else RecorderLane(recorder, lane)
+                recorder = Recorder(LineWriter(file), checksum)
+                listener = recorder if kernels is None else RecorderLane(recorder, lane)
                 diff = LayerStream(
                     TarScanner(source.read_chunk),
                     listener,
@@ -220,6 +224,8 @@ class Registration:
 
     def _verify_payloads(self, source: LayerSource) -> None:
         """Rewrite the tar-split lines so that they hold for the files as they are in the end."""
+        from layerstore_core.tarsplit.verify_payloads import verify_payloads  # lazy: few layers replace their own files
+
         provisional = self._transaction.path / TAR_SPLIT
         verified = self._transaction.path / "tar-split.settled"
         files = self._driver.diff_getter(self.cache_id)

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -197,7 +196,7 @@ def test_a_note_that_names_another_mount_ends_nothing_else(
         layer.mount(directory)
         (mount,) = mounts_of(store.context).of(chain_id)
         ids = {point: number for number, point in mount_points().items()}
-        mounts_of(store.context).write(replace(mount, target=str(other), mount_id=ids[str(other)]))
+        mounts_of(store.context).write(mount._replace(target=str(other), mount_id=ids[str(other)]))
         layer.unmount()
     assert str(other) in mount_points().values()
     assert notes(store) == []

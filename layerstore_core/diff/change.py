@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 
 class ChangeKind(Enum):
@@ -17,8 +17,7 @@ class ChangeKind(Enum):
     DELETE = "D"
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """Changed path.
 
     Attributes:

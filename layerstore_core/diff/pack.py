@@ -126,13 +126,14 @@ def _pack_changes(
     skip: SkipXattr | None,
 ) -> Iterator[bytes]:
     kinds = dict.fromkeys(opaque, ChangeKind.MODIFY)
-    kinds.update((change.path, change.kind) for change in changes)
+    kinds.update(changes)
     with TreeWalk(root) as tree, _Packer(tree, id_mapping, skip).reporting() as packer:
         for parent, paths in groupby(sorted(kinds), _parent):
             names: dict[bytes, bool] = {}
+            is_below_hidden = _has_whiteout_prefix(parent)
             for path in paths:
-                kind, base = kinds[path], path.strip(b"/").rpartition(b"/")[2]
-                is_hidden = _has_whiteout_prefix(parent) or base.startswith(WHITEOUT_PREFIX)
+                kind, base = kinds[path], path.rstrip(b"/").rpartition(b"/")[2]
+                is_hidden = is_below_hidden or base.startswith(WHITEOUT_PREFIX)
                 if base and kind is not ChangeKind.DELETE and path not in opaque and not is_hidden:
                     names[base] = kind is ChangeKind.MODIFY
                     continue

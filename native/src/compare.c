@@ -136,13 +136,11 @@ static enum result compare_files(struct place *place, const char *name, const st
 /* Compare two files that cannot be opened: links, devices, and so on. */
 static enum result compare_unopened(struct place *place, const char *name, mode_t mode)
 {
-    char path[LS_HANDLE], lower_path[LS_HANDLE];
     char *target = place->walk->values, *other = target + LS_MAX_XATTR;
 
-    if (!ls_handle(path, place->upper, name) || !ls_handle(lower_path, place->lower, name))
-        return UNKNOWN;
-    enum result result =
-        compare_xattrs(place->walk, (struct ls_attributed){-1, path}, (struct ls_attributed){-1, lower_path});
+    enum result result = compare_xattrs(place->walk, (struct ls_attributed){place->upper, name},
+                                        (struct ls_attributed){place->lower, name});
+
     if (result != EQUAL || !S_ISLNK(mode))
         return result;
     ssize_t length = readlinkat(place->upper, name, target, LS_MAX_XATTR);

@@ -167,13 +167,12 @@ static bool copy_file(struct place *place, const char *name)
 static bool copy_symlink(struct place *place, const char *name, const struct stat *status)
 {
     struct ls_copy *copy = place->copy;
-    char handle[LS_HANDLE];
     char *to = copy->walk.values;
     struct timespec times[2] = {status->st_atim, status->st_mtim};
     ssize_t length = readlinkat(place->source, name, to, LS_MAX_XATTR);
 
-    if (length <= 0 || length == LS_MAX_XATTR || !ls_handle(handle, place->source, name) ||
-        ls_list_xattrs((struct ls_attributed){-1, handle}, copy->walk.attributes) != 0)
+    if (length <= 0 || length == LS_MAX_XATTR ||
+        ls_list_xattrs((struct ls_attributed){place->source, name}, copy->walk.attributes) != 0)
         return false;
     to[length] = 0;
     if (symlinkat(to, place->target, name) < 0)

@@ -206,9 +206,7 @@ static bool set_path(struct pack *pack, const char *above, const char *name)
 /* Read what a file is that is not opened; return whether it is plain. */
 static bool look_at(int directory, const char *name, struct pack *pack, char *names)
 {
-    char handle[LS_HANDLE];
-
-    if (!ls_handle(handle, directory, name) || !has_no_xattrs((struct ls_attributed){-1, handle}, names))
+    if (!has_no_xattrs((struct ls_attributed){directory, name}, names))
         return false;
     if (pack->flag == '5')
         return true;

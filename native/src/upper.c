@@ -20,12 +20,9 @@ static bool is_whiteout(const struct stat *status)
 /* Whether overlayfs keeps the content of a file in another place: its attributes redirect and metacopy say so. */
 static bool may_be_moved(struct ls_walk *walk, int directory, const char *name)
 {
-    char handle[LS_HANDLE];
     char *names = walk->attributes;
+    ptrdiff_t length = ls_list_xattrs((struct ls_attributed){directory, name}, names);
 
-    if (!ls_handle(handle, directory, name))
-        return true;
-    ptrdiff_t length = ls_list_xattrs((struct ls_attributed){-1, handle}, names);
     for (const char *one = names; length > 0 && one < names + length; one += strlen(one) + 1)
         if (strstr(one, "overlay.redirect") || strstr(one, "overlay.metacopy"))
             return true;

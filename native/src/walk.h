@@ -77,10 +77,10 @@ bool ls_walk_ended(const struct ls_walk *walk);
 int ls_open_directory(int parent, const char *name);
 int ls_open_file(int parent, const char *name);
 
-/* A file whose attributes are read: an open one, or one by a path for what cannot be opened. */
+/* A file whose attributes are read: an open one, or one by its name, for what cannot be opened. */
 struct ls_attributed {
     int fd;
-    const char *path; /* used if not NULL; a link at its end is not followed */
+    const char *name; /* the file's in the directory `fd`; a link is not followed. NULL: the open file itself */
 };
 
 /* Read the names of a file's attributes, each with a NUL at its end, into LS_MAX_XATTR bytes. Return their length; 0 if
@@ -92,11 +92,5 @@ ptrdiff_t ls_get_xattr(struct ls_attributed file, const char *name, char *value)
  * that the host's security policy gives each file. */
 size_t ls_count_xattrs(const char *names, ptrdiff_t length);
 bool ls_is_hosts_own(const char *name);
-
-/* The longest path that ls_handle writes. */
-#define LS_HANDLE 320
-
-/* Write a path to a name in an open directory, for calls that take no descriptor; return whether it fits. */
-bool ls_handle(char *path, int directory, const char *name);
 
 #endif

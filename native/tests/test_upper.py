@@ -5,7 +5,10 @@ That its changes are those of the merged trees is tested with the driver: `drive
 
 from __future__ import annotations
 
+import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -102,3 +105,40 @@ def test_a_lower_directory_that_cannot_be_read_is_left_to_the_caller(layers: lis
     with plain_way():
         assert compare_upper(upper, ()) is None
     os.close(upper)
+
+
+#: Lets the kernel answer listxattrat(2) with an error, as an older one does, or a filter of system calls; then compares
+#: as the test does. A filter is a program for the kernel: `struct sock_filter` of `linux/filter.h`.
+WITHOUT_LISTXATTRAT = """
+import ctypes, os, struct, sys
+from layerstore_native import _kernels
+number, error = int(sys.argv[1]), int(sys.argv[2])
+steps = [(0x20, 0, 0, 0), (0x15, 0, 1, 465), (0x06, 0, 0, 0x50000 | error), (0x06, 0, 0, 0x7FFF0000)]
+code = ctypes.create_string_buffer(b"".join(struct.pack("@HBBI", *step) for step in steps))
+program = ctypes.create_string_buffer(struct.pack("@HP", len(steps), ctypes.addressof(code)))
+libc = ctypes.CDLL(None, use_errno=True)
+assert not libc.prctl(38, 1, 0, 0, 0) and not libc.prctl(22, 2, program, 0, 0), ctypes.get_errno()
+names = ctypes.create_string_buffer(1)
+assert libc.syscall(465, number, b"metacopy", 0x100, names, 1) == -1 and ctypes.get_errno() == error
+notes, _ = _kernels.compare_upper(number, ())
+print(*sorted(name.decode() + chr(kind) for kind, name, _ in notes))
+"""
+
+
+@pytest.mark.parametrize("error", [errno.ENOSYS, errno.EPERM], ids=["an older kernel", "a filter"])
+def test_attributes_are_listed_without_the_newest_system_call(error: int, layers: list[Path]) -> None:
+    for name in ("metacopy", "plain"):
+        write(layers[0] / name)
+    os.setxattr(layers[0] / "metacopy", "user.overlay.metacopy", b"1")
+    upper = os.open(layers[0], os.O_RDONLY)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", WITHOUT_LISTXATTRAT, str(upper), str(error)],
+            pass_fds=[upper],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        os.close(upper)
+    assert (done.stdout, done.stderr) == ("metacopyo plainA\n", "")

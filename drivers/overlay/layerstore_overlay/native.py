@@ -112,6 +112,8 @@ class NativeChanges:
 
         They are those of `changes`, with all files of the directories in `opaque`, and without deletions there.
         """
+        if not self.opaque:
+            return self.changes()
         found = dict(self._found)
         for path in self._hidden:
             del found[path]
@@ -188,7 +190,8 @@ class NativeChanges:
         if compared is None:
             return [os.fsencode(name) for name in os.listdir(tree.fd)]
         changed, others = compared
-        self._found.update((b"/" + tree.join(name), kind) for name, kind in changed)
+        above = b"/" + tree.join(b"") if tree.path else b"/"
+        self._found.update([(above + name, kind) for name, kind in changed])
         return others
 
     def _xattr_names(self, tree: TreeWalk, name: bytes, status: os.stat_result) -> list[str]:

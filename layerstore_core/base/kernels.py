@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 #: The version of the kernels' interface that this version of the core uses.
-INTERFACE: Final = 1
+INTERFACE: Final = 2
 #: If this environment variable is `0`, the kernels are not used.
 VARIABLE: Final = "LAYERSTORE_NATIVE"
 

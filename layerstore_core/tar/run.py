@@ -18,11 +18,6 @@ SYMLINK: Final = 1
 DIRECTORY: Final = 2
 HARDLINK: Final = 3
 
-#: What `groups` has: files and symbolic links in one directory; one directory; one hard link.
-IN_DIRECTORY: Final = 0
-ONE_DIRECTORY: Final = 1
-ONE_HARDLINK: Final = 2
-
 _TYPES: Final = (
     (EntryType.FILE, b"0"),
     (EntryType.SYMLINK, b"2"),
@@ -75,9 +70,6 @@ class Run(Protocol):
 
     def path(self, index: int, /) -> bytes:
         """Return the cleaned name of an entry."""
-
-    def groups(self) -> list[tuple[int, int, int, bytes]]:
-        """Return which entries are made together: kind, first entry, end (one after the last), path of the parent."""
 
 
 def entry_of(run: Run, index: int) -> TarEntry:

@@ -123,6 +123,9 @@ class Root:
         #: Called for a path at which the tree has nothing, to look it up elsewhere. It returns the target of a link;
         #: for anything else whether it is a directory; `None` for nothing. By default there is nothing elsewhere.
         self.below: Callable[[bytes], bytes | bool | None] = lambda _: None
+        #: Called with the path of a directory that is opened. Returns `(atime_ns, mtime_ns)` if other code has it open,
+        #: and will set these; `None`: it keeps the times that it has.
+        self.times_of: Callable[[bytes], tuple[int, int] | None] = lambda _: None
         #: Called with the path of a link. Returns whether the link may be followed to make a missing directory.
         self.may_follow: Callable[[bytes], bool] = lambda _: True
         self._keep_times = keep_times
@@ -393,7 +396,7 @@ class Root:
         """Read the metadata of a directory that affects new files in it, and the times to restore."""
         if self._keep_times:
             status = os.fstat(directory.fd)
-            directory.restore = (status.st_atime_ns, status.st_mtime_ns)
+            directory.restore = self.times_of(directory.path) or (status.st_atime_ns, status.st_mtime_ns)
             directory.setgid = bool(status.st_mode & stat.S_ISGID)
             directory.inherits_acl = _has_default_acl(directory.fd)
 

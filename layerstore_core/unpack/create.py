@@ -84,7 +84,7 @@ class Creator:
                 os.chown(fd, *owner)
             if directory.inherits_acl:
                 remove_access_lists(fd)
-            if self.is_mode_to_be_set(mode, directory):
+            if self.is_mode_to_be_set(mode, directory.inherits_acl):
                 os.chmod(fd, mode)
             if entry.xattrs:
                 self._set_xattrs(fd, entry)
@@ -139,10 +139,10 @@ class Creator:
             return None  # the owner is counted when it is applied to the existing directory
         owner_to_set = self.owners.of(uid, gid)
         made = self._tree.child(directory, base, made=True)
-        if owner_to_set is not None and self.is_owner_to_be_set(owner_to_set, directory):
+        if owner_to_set is not None and self.is_owner_to_be_set(owner_to_set, directory.setgid):
             os.chown(made.fd, *owner_to_set)
         # A new directory inherits the set-group-ID bit of its parent.
-        if directory.setgid or self.is_mode_to_be_set(mode, directory):
+        if directory.setgid or self.is_mode_to_be_set(mode, directory.inherits_acl):
             os.chmod(made.fd, mode)
         made.setgid = mode & stat.S_ISGID != 0
         made.restore = mtime_ns, mtime_ns
@@ -264,19 +264,19 @@ class Creator:
         # Without root's rights, a file that its owner may not read could not be exported again.
         return mode | rights_to_read(is_directory)
 
-    def is_mode_to_be_set(self, mode: int, directory: Directory) -> bool:
+    def is_mode_to_be_set(self, mode: int, inherits_acl: bool) -> bool:
         """Return whether the mode of a new file in a directory has to be set after it was made."""
         # Writing and changing the owner clear set-ID bits. An inherited access list replaces the umask.
-        return directory.inherits_acl or mode & (self._umask | 0o7000) != 0
+        return inherits_acl or mode & (self._umask | 0o7000) != 0
 
     def _owner_to_set(self, entry: TarEntry, directory: Directory) -> Owner:
         """Return the owner to set on a new file in a directory; `None` if it has that owner or owners cannot be set."""
         owner = self.owners.of(entry.uid, entry.gid)
-        return owner if self.is_owner_to_be_set(owner, directory) else None
+        return owner if self.is_owner_to_be_set(owner, directory.setgid) else None
 
-    def is_owner_to_be_set(self, owner: Owner, directory: Directory) -> bool:
+    def is_owner_to_be_set(self, owner: Owner, setgid: bool) -> bool:
         """Return whether a new file in a directory has to be given an owner, because it has another one or may have."""
-        return owner != self.owners.own or directory.setgid or self.always_chown is not False
+        return owner != self.owners.own or setgid or self.always_chown is not False
 
     def _drop_xattrs(self, fd: int, entry: TarEntry) -> None:
         """Remove the attributes of a parent's directory that the entry lacks: an overlay would not show them either."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Sequence
 from struct import Struct
 from typing import Final
 
 from layerstore_core.errors import InvalidLayer
-from layerstore_core.tar.run import FILE, HARDLINK, SYMLINK
-from layerstore_core.tree.root import Directory
+from layerstore_core.tar.run import DIRECTORY, FILE, HARDLINK
 from layerstore_core.unpack.create import Creator
 
 #: `struct ls_how` of the kernels: mode, user, group and flags.
@@ -22,34 +22,37 @@ _UNCHANGED: Final = (1 << 32) - 1
 Kind = tuple[int, int, int, int, int]
 
 
-def pack_hows(kinds: Sequence[Kind], creator: Creator, directory: Directory, *, replace: bool) -> bytes:
-    """Return how entries of a run's kinds are made in a directory, and in others with the same properties.
+def pack_hows(kinds: Sequence[Kind], creator: Creator, setgid: bool, inherits_acl: bool, *, replace: bool) -> bytes:
+    """Return how entries of a run's kinds are made in directories that are alike.
 
     Args:
         kinds: the kinds of the run's entries.
         creator: makes single entries, and so says what is right.
-        directory: the directory.
+        setgid: whether new files get the group of their directory.
+        inherits_acl: whether they inherit an access list.
         replace: whether a file that has an entry's name may just be removed.
     """
-    return b"".join([_how(kind, creator, directory, _REPLACE if replace else 0) for kind in kinds])
+    return b"".join([_how(kind, creator, setgid, inherits_acl, _REPLACE if replace else 0) for kind in kinds])
 
 
-def _how(kind: Kind, creator: Creator, directory: Directory, flags: int) -> bytes:
+def _how(kind: Kind, creator: Creator, setgid: bool, inherits_acl: bool, flags: int) -> bytes:
     file_type, mode, uid, gid, _ = kind
+    is_directory = file_type == DIRECTORY
     try:
         owner = creator.owners.find(uid, gid)[0]
     except InvalidLayer:  # said when it is the turn of the first such entry
         return _HOW.pack(0, 0, 0, _NOT_PLAIN)
-    mode = creator.mode(mode)
-    if file_type == FILE:
-        if creator.always_chown is None:
-            return _HOW.pack(0, 0, 0, _NOT_PLAIN)  # a first file has to show how the file system sets owners
-        flags |= _SET_MODE if creator.is_mode_to_be_set(mode, directory) else 0
-        flags |= _DROP_LISTS if directory.inherits_acl else 0
+    mode = creator.mode(mode, is_directory=is_directory)
+    if file_type == FILE and creator.always_chown is None:
+        return _HOW.pack(0, 0, 0, _NOT_PLAIN)  # a first file has to show how the file system sets owners
+    if is_directory and mode & stat.S_ISGID:
+        return _HOW.pack(0, 0, 0, _NOT_PLAIN)  # files are made in another way there
+    if file_type in (FILE, DIRECTORY):
+        # A new directory inherits the set-group-ID bit of its parent.
+        flags |= _SET_MODE if (is_directory and setgid) or creator.is_mode_to_be_set(mode, inherits_acl) else 0
+        flags |= _DROP_LISTS if inherits_acl else 0
     elif file_type == HARDLINK:
         flags |= _SET_MODE
-    elif file_type != SYMLINK:
-        return _HOW.pack(0, 0, 0, _NOT_PLAIN)
-    if owner is None or not (file_type == HARDLINK or creator.is_owner_to_be_set(owner, directory)):
+    if owner is None or not (file_type == HARDLINK or creator.is_owner_to_be_set(owner, setgid)):
         return _HOW.pack(mode, _UNCHANGED, _UNCHANGED, flags)
     return _HOW.pack(mode, owner[0] & _UNCHANGED, owner[1] & _UNCHANGED, flags | _SET_OWNER)

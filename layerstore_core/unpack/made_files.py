@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from layerstore_core.tar.run import FILE, Run
+from layerstore_core.base.paths import clean_name
+from layerstore_core.tar.run import FILE, HARDLINK, Run
 
 if TYPE_CHECKING:
     from layerstore_core.tree.root import Directory, Root
@@ -117,10 +118,13 @@ class MadeFiles:
         self._linked |= {path, target}
 
     def add_run(self, run: Run, first: int, end: int) -> None:
-        """Record the regular files among entries of a run, which are made at their own paths."""
+        """Record the regular files and hard links among entries of a run, which are made at their own paths."""
         for index in range(first, end):
-            if run.entry(index)[0] == FILE:
+            fields = run.entry(index)
+            if fields[0] == FILE:
                 self.add(run.path(index), hashlib.sha256(run.payload(index)).digest())
+            elif fields[0] == HARDLINK:
+                self.add_link(run.path(index), clean_name(fields[8]))
 
     def report(self) -> None:
         """Pass each file that is still there to the driver's function. All entries must have been applied.

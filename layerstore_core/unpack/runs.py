@@ -1,9 +1,11 @@
 """Making of a run's entries by the kernels, in a thread, while the main thread plans the next ones.
 
-The main thread opens and makes directories. Files and links go into *jobs*, which a lane does in the order of the tar.
-Whatever a job does not do, because it fails or is not plain, is left to Python (`unpack.apply`), and all that comes
-after it waits. So the result is as if each entry was applied when its turn came, and the first error is that of the
-first entry that has one.
+The kernels plan a run in the main thread: they make its directories at once, and put its files and links into *jobs*,
+which a lane does in the order of the tar. A directory that they have made stays open for what comes next, and a job
+closes it, with its times, after the last of its files. Directories that they do not know are *lent* to them, for a job.
+
+Whatever is not plain, or fails, is left to Python (`unpack.apply`), and all that comes after it waits. So the result is
+as if each entry was applied when its turn came, and the first error is that of the first entry that has one.
 
 What keeps it so:
 
@@ -12,11 +14,14 @@ What keeps it so:
   have one name. Planning touches the path.
 - A directory is entered ahead of its turn only if no planned file or link can be on its path. A link on it is followed,
   and a file on it is removed, when nothing is planned any more (`Root.settle`).
-- Anything else that Python does to the tree waits until nothing is planned.
+- Whoever opens a directory that the kernels have open, too, leaves it with the times that these will set
+  (`Root.times_of`).
+- Anything else that Python does to the tree waits until nothing is planned, and the kernels have no directory open.
 """
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from functools import partial
 from typing import Any, Final
@@ -27,17 +32,20 @@ from layerstore_core.base.paths import clean_name, leaves_root
 from layerstore_core.base.threads import Lane
 from layerstore_core.errors import InvalidLayer
 from layerstore_core.tar.entry import EntryType, TarEntry
-from layerstore_core.tar.run import DIRECTORY, IN_DIRECTORY, ONE_DIRECTORY, Run, entry_of
-from layerstore_core.tar.whiteouts import AUFS_LINKS
+from layerstore_core.tar.run import DIRECTORY, Run, entry_of
 from layerstore_core.tree.root import Directory, Root
 from layerstore_core.unpack.apply import Applier
 from layerstore_core.unpack.create import Creator
 from layerstore_core.unpack.hows import pack_hows
 
-#: The most directories of one job. They stay open until it is done.
+#: The most directories that are lent for one job, and one more for the target of a link. They stay open until it is
+#: done.
 _MAX_DIRECTORIES: Final = 16
 #: The most jobs that are not done.
 _MAX_JOBS: Final = 4
+#: Why a job takes no more (`enum ls_reason` of the kernels): all of the run is planned; it is full; the directory that
+#: the entry goes into is not known; that of a hard link's target is not known. Otherwise the entry is left to Python.
+_PLANNED, _FULL, _NO_DIRECTORY, _NO_SOURCE = range(4)
 
 
 class EntryFailed(Exception):
@@ -60,7 +68,7 @@ class _Planned:
     Attributes:
         run: the run.
         job: the kernel's job.
-        directories: those that it makes them in. They are pinned.
+        directories: those that are lent for it. They are pinned.
         left: the entry that the job has left to Python; -1: all is done; `None`: it has not begun.
     """
 
@@ -74,12 +82,12 @@ class _Planned:
 
     def pin(self, directory: Directory) -> None:
         """Keep a directory open until the job is done."""
-        if directory not in self.directories:
-            directory.pins += 1
-            self.directories.append(directory)
+        directory.pins += 1
+        self.directories.append(directory)
 
     def release(self) -> None:
-        """Unpin the directories."""
+        """Unpin the directories, and drop what was not done."""
+        self.job.close()
         for directory in self.directories:
             directory.pins -= 1
         self.directories.clear()
@@ -101,6 +109,10 @@ class RunMaker:
         self._creator = creator
         self._touched = touched
         self._lane = Lane("layerstore-files", depth=_MAX_JOBS)
+        kernels = engine().kernels
+        #: The directories that the kernels know; `None` without kernels: then there are no runs.
+        self._directories: Any = None if kernels is None else kernels.Directories()
+        self._new_job: Any = None if kernels is None else kernels.Job
         #: What is planned and was not seen to be done, in the order of the tar.
         self._planned: deque[_Planned] = deque()
         self._jobs = 0
@@ -112,6 +124,7 @@ class RunMaker:
         #: How to make the kinds of the current run, by the properties of directories that matter.
         self._hows: dict[tuple[bool, bool], bytes] = {}
         tree.settle = self.settle
+        tree.times_of = self._times_of
 
     def add(self, run: Run) -> None:
         """Make what the entries of a run describe, now or later.
@@ -122,24 +135,29 @@ class RunMaker:
         self._hows.clear()
         self._applier.made_size += run.size
         for kind in run.kinds:
-            self._count_left_out(kind[0], kind[2], kind[3], kind[4])
-        for group, first, end, parent in run.groups():
-            index = first
-            while index < end:
-                try:
-                    if group == IN_DIRECTORY:
-                        index = self._plan_files(run, index, end, parent)
-                    elif group == ONE_DIRECTORY:
-                        index += self._make_directory(run, index, parent)
-                    else:
-                        index += self._plan_link(run, index, parent)
-                except (InvalidLayer, OSError) as error:
-                    self.settle()  # an error of what is planned comes first in the tar
-                    raise EntryFailed(error, entry_of(run, index)) from error
-                if index < end:
-                    self.settle()
-                    self._apply(run, index)
-                    index += 1
+            self._count_left_out(kind[2], kind[3], kind[4])
+        index = 0
+        while True:
+            job = self._job(run).job
+            first = index
+            index, reason = job.add(first, self._how(run, setgid=False, inherits_acl=False))
+            if self._applier.made is not None:
+                self._applier.made.add_run(run, first, index)
+            if reason == _PLANNED:
+                break
+            if reason == _FULL:
+                self._put()
+                continue
+            try:
+                after = self._without_kernels(run, index, reason)
+            except (InvalidLayer, OSError) as error:
+                self.settle()  # an error of what is planned comes first in the tar
+                raise EntryFailed(error, entry_of(run, index)) from error
+            if after is None:
+                self.settle()
+                self._apply(run, index)
+                after = index + 1
+            index = after
         self._put()
 
     def settle(self) -> bool:
@@ -151,20 +169,21 @@ class RunMaker:
         if self._settling:
             return False  # what is applied here had all it needs when it was planned
         self._put()
-        if not self._planned:
-            return False
+        was_planned = bool(self._planned)
         self._settling = True
-        self._lane.drain()
+        if was_planned:
+            self._lane.drain()
         while self._planned:
             planned = self._planned[0]
-            left = planned.job.run() if planned.left is None else planned.left
+            left = self._run(planned) if planned.left is None else planned.left
             while left >= 0:
                 self._apply(planned.run, left, is_new=True)
-                left = planned.job.run()
+                left = self._run(planned)
             planned.release()
             self._planned.popleft()
+        self._end_directories()
         self._stopped = self._settling = False
-        return True
+        return was_planned
 
     def close(self) -> None:
         """End the thread's work. What is still planned is not made."""
@@ -172,63 +191,75 @@ class RunMaker:
             self._lane.close()
         finally:
             self._tree.settle = lambda: False
-            for planned in (*self._planned, *((self._current,) if self._current else ())):
+            self._tree.times_of = lambda _: None
+            for planned in self._unfinished():
                 planned.release()
             self._planned.clear()
             self._current = None
+            if self._directories is not None:
+                self._directories.close()
 
-    def _plan_files(self, run: Run, first: int, end: int, parent: bytes) -> int:
-        """Plan files and symbolic links of one directory; return the first that was not planned."""
-        directory = self._enter(parent)
-        if directory.path != parent:
-            return first
-        planned = self._job(run)
-        index: int = planned.job.add(first, end, directory.fd, self._how(run, directory))
-        if index > first:
-            planned.pin(directory)
-            if self._applier.made is not None:
-                self._applier.made.add_run(run, first, index)
-        return index
+    def _without_kernels(self, run: Run, index: int, reason: int) -> int | None:
+        """Do what a job needs to go on; return the entry at which it goes on, or `None` if this one is to be applied.
 
-    def _plan_link(self, run: Run, index: int, parent: bytes) -> bool:
-        """Plan a hard link to a file of this layer; return whether that was done."""
-        if self._applier.made is not None:
-            return False  # the names of a file are recorded one at a time
-        target = clean_name(run.entry(index)[8])
-        if leaves_root(target) or target.startswith(AUFS_LINKS + b"/") or target not in self._touched:
-            return False
-        above, _, source_base = target.rpartition(b"/")
-        directory = self._enter(parent)
-        with self._tree.pinned(directory):
-            self._wait_for(above)
-            try:
-                source = self._tree.enter(above)
-            except (FileNotFoundError, NotADirectoryError):
-                return False
-            if directory.path != parent or source.path != above or directory.fd < 0:
-                return False
-            planned = self._job(run)
-            how = self._how(run, directory)
-            if not planned.job.add_link(index, directory.fd, how, source.fd, source_base):
-                return False
-            planned.pin(directory)
-            planned.pin(source)
-            return True
-
-    def _make_directory(self, run: Run, index: int, parent: bytes) -> bool:
-        """Make a directory, or apply an entry to one that a parent has; return whether that was done."""
+        Args:
+            run: the run.
+            index: the entry.
+            reason: why the job does not take it.
+        """
         path = run.path(index)
+        parent = path.rpartition(b"/")[0]
+        if reason == _NO_DIRECTORY:
+            directory = self._enter(parent)
+            if directory.path != parent:
+                return None
+            self._lend(run, directory, _MAX_DIRECTORIES)
+            return index
+        if reason == _NO_SOURCE:
+            return index if self._lend_source(run, index) else None
+        if run.entry(index)[0] == DIRECTORY and self._make_directory(run, index, path, parent):
+            return index + 1
+        return None
+
+    def _lend(self, run: Run, directory: Directory, most: int) -> None:
+        """Lend a directory to the kernels, for the current job; begin another one if so many are lent for it."""
+        planned = self._job(run)
+        if len(planned.directories) >= most:
+            self._put()
+            planned = self._job(run)
+        how = self._how(run, setgid=directory.setgid, inherits_acl=directory.inherits_acl)
+        self._directories.lend(directory.path, directory.fd, how)
+        planned.pin(directory)
+
+    def _lend_source(self, run: Run, index: int) -> bool:
+        """Lend the directory of a hard link's target, a file of this layer; return whether that was done."""
+        target = clean_name(run.entry(index)[8])
+        above = target.rpartition(b"/")[0]
+        if leaves_root(target) or (above and above + b"/" not in self._touched):
+            return False
+        try:
+            source = self._tree.enter(above)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        if source.path != above:
+            return False
+        self._lend(run, source, _MAX_DIRECTORIES + 1)
+        return True
+
+    def _make_directory(self, run: Run, index: int, path: bytes, parent: bytes) -> bool:
+        """Make a directory, or apply an entry to one that a parent has; return whether that was done."""
         directory = self._enter(parent)
         if directory.path != parent or any(path + end in self._touched for end in (b"", b"/", b"\0")):
             return False
-        entry, base = entry_of(run, index), path.rpartition(b"/")[2]
         found = self._tree.opened(path)
         if found is not None and found.pins:
             return False  # the files that are planned in it need the metadata that it has had so far
+        entry = entry_of(run, index)
         try:
-            self._creator.directory(entry, directory, base)
+            self._creator.directory(entry, directory, path.rpartition(b"/")[2])
         except FileExistsError:
             return False
+        self._count_left_out(entry.uid, entry.gid, -1)  # it was counted by the creator
         self._touched.add(path)
         self._touched.add(path + b"/")  # most directories are not empty
         return True
@@ -254,39 +285,74 @@ class RunMaker:
     def _job(self, run: Run) -> _Planned:
         """Return what is being planned, and begin with a run."""
         current = self._current
-        if current is not None and len(current.directories) >= _MAX_DIRECTORIES:
-            self._put()
-            current = None
         if current is None:
-            kernels = engine().kernels
-            assert kernels is not None, "the run came from the kernels"
-            current = self._current = _Planned(run, kernels.Job(run, self._touched))
+            current = self._current = _Planned(run, self._new_job(run, self._touched, self._directories))
         return current
 
     def _put(self) -> None:
         """Put what is being planned into the lane, and release what is done."""
         planned, self._current = self._current, None
-        if planned is not None and planned.directories:
-            self._planned.append(planned)
-            self._jobs += 1
-            # A small layer needs no thread: the first job is put together with the second, or done by `settle`.
-            for one in () if self._jobs == 1 else (*self._planned,) if self._jobs == 2 else (planned,):
-                self._lane.put(partial(self._do, one))
+        if planned is not None:
+            self._directories.end_loans()
+            if len(planned.job):
+                self._planned.append(planned)
+                self._jobs += 1
+                # A small layer needs no thread: the first job is put together with the second, or done by `settle`.
+                for one in () if self._jobs == 1 else (*self._planned,) if self._jobs == 2 else (planned,):
+                    self._lane.put(partial(self._do, one))
+            else:
+                planned.release()
         while self._planned and self._planned[0].left == -1:
             self._planned.popleft().release()
 
     def _do(self, planned: _Planned) -> None:
         """Do a job, in the lane."""
         if not self._stopped:
-            planned.left = planned.job.run()
+            planned.left = self._run(planned)
             self._stopped = planned.left >= 0
 
-    def _how(self, run: Run, directory: Directory) -> bytes:
-        key = directory.setgid, directory.inherits_acl
-        how = self._hows.get(key)
+    def _run(self, planned: _Planned) -> int:
+        """Go on with a job, up to the first entry that it leaves to Python; return that, or -1."""
+        try:
+            left: int = planned.job.run()
+        except OSError as error:
+            raise self._times_failed(error) from error
+        return left
+
+    def _end_directories(self) -> None:
+        """Close the directories that the kernels have made, with their times. Nothing is planned any more."""
+        if self._directories is not None:
+            try:
+                self._directories.end()
+            except OSError as error:
+                raise self._times_failed(error) from error
+
+    def _times_failed(self, error: OSError) -> EntryFailed:
+        """Return the failure to set the times of a directory, from the error that names it."""
+        path: bytes = error.filename
+        error.filename = os.fsdecode(os.path.join(self._tree.path, path))
+        return EntryFailed(error, TarEntry(path, EntryType.DIR, 0, 0, 0, 0, 0, b"", typeflag=b"5"))
+
+    def _times_of(self, path: bytes) -> tuple[int, int] | None:
+        """Return the times that the kernels will set for a directory; `None` if they will set none."""
+        for one in (self._directories, *(planned.job for planned in self._unfinished())):
+            times = one.times_of(path) if one is not None else None
+            if times is not None:
+                time_ns = times[0] * 1_000_000_000 + times[1]
+                return time_ns, time_ns
+        return None
+
+    def _unfinished(self) -> list[_Planned]:
+        """Return what is planned, or being planned."""
+        return [*self._planned, *([self._current] if self._current else [])]
+
+    def _how(self, run: Run, *, setgid: bool, inherits_acl: bool) -> bytes:
+        """Return how to make the kinds of a run in directories with these properties."""
+        how = self._hows.get((setgid, inherits_acl))
         if how is None:
             replace = not self._applier.replacer.foreign
-            how = self._hows[key] = pack_hows(run.kinds, self._creator, directory, replace=replace)
+            how = pack_hows(run.kinds, self._creator, setgid, inherits_acl, replace=replace)
+            self._hows[setgid, inherits_acl] = how
         return how
 
     def _apply(self, run: Run, index: int, *, is_new: bool = False) -> None:
@@ -294,17 +360,15 @@ class RunMaker:
         entry = entry_of(run, index)
         self._hows.clear()
         self._applier.made_size -= entry.size or (len(entry.linkname) if entry.type is EntryType.SYMLINK else 0)
-        self._count_left_out(run.entry(index)[0], entry.uid, entry.gid, -1)
+        self._count_left_out(entry.uid, entry.gid, -1)
         content = run.payload(index)
         try:
             self._applier.create(entry, entry.path, iter((content,) if content else ()), is_new=is_new)
         except (InvalidLayer, OSError) as error:
             raise EntryFailed(error, entry) from error
 
-    def _count_left_out(self, file_type: int, uid: int, gid: int, count: int) -> None:
-        """Count the owner of files and links, if it is left out: the kernels do not."""
-        if file_type == DIRECTORY:
-            return
+    def _count_left_out(self, uid: int, gid: int, count: int) -> None:
+        """Count the owner of entries, if it is left out: the kernels do not."""
         try:
             left_out = self._creator.owners.find(uid, gid)[1]
         except InvalidLayer:

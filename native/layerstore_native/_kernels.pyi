@@ -155,33 +155,66 @@ class Run:
     def payload(self, index: int, /) -> memoryview: ...
     def raw(self) -> memoryview: ...
     def path(self, index: int, /) -> bytes: ...
-    def groups(self) -> list[tuple[int, int, int, bytes]]: ...
+
+@final
+class Directories:
+    """Open directories that jobs make entries in: those that jobs have made, and lent ones."""
+
+    def __init__(self) -> None: ...
+    def __len__(self) -> int: ...
+    def lend(self, path: bytes, directory: int, hows: ReadableBuffer, /) -> None:
+        """Lend a directory, until `end_loans`.
+
+        Args:
+            path: its path, relative to the root, with links resolved; the root's is empty.
+            directory: its descriptor. It must stay open until the jobs with entries in it are done.
+            hows: how the kinds of the run are made in it, as for `Job.add`.
+        """
+
+    def end_loans(self) -> None: ...
+    def end(self) -> None:
+        """Close the directories that were made, with their times. All jobs must be done.
+
+        Raises:
+            OSError: with its path, if the times of one cannot be set. The others have theirs.
+        """
+
+    def close(self) -> None:
+        """Close the directories that were made, and set no times."""
+
+    def times_of(self, path: bytes, /) -> tuple[int, int] | None:
+        """Return the time that a directory will get, if it was made here and is open: seconds, and nanoseconds."""
 
 @final
 class Job:
-    """Files and links of a run, to make in the order of the tar.
+    """Entries of a run, to make in the order of the tar.
 
     Args:
         run: the run.
         touched: what the layer has written, a set of names. What is added to the job is added to it.
+        directories: those that entries go into.
 
     Entries are added in the order of the run, with how to make them: for each of the run's kinds a mode, a user, a
-    group (-1: as it is) and flags, as `struct ls_how` in `make.h`. A descriptor must stay open until the job is done.
+    group (-1: as it is) and flags, as `struct ls_how` in `make.h`.
     """
 
-    def __init__(self, run: Run, touched: Names, /) -> None: ...
+    def __init__(self, run: Run, touched: Names, directories: Directories, /) -> None: ...
     def __len__(self) -> int:
         """Return how many operations were added."""
 
-    def add(self, first: int, end: int, directory: int, hows: ReadableBuffer, /) -> int:
-        """Add files and symbolic links that go into one directory; return the first that is not plain, or `end`.
+    def add(self, first: int, hows: ReadableBuffer, /) -> tuple[int, int]:
+        """Make directories, and add files and links, up to the first entry that needs something else.
 
-        An entry is not plain here if its kind is not, if it has attributes that need care, or if its path is in
-        `touched`: as it is, or with a slash or a NUL at the end.
+        An entry is not plain here if its kind is not, if it has attributes that need care, if it cannot be made, or if
+        its path is in `touched`: as it is, or with a slash or a NUL at the end.
+
+        Args:
+            first: the entry to begin with.
+            hows: how the kinds are made in directories that jobs have made.
+
+        Returns:
+            That entry, or the length of the run; and the reason, as `enum ls_reason` in `plan.h`.
         """
-
-    def add_link(self, index: int, directory: int, hows: ReadableBuffer, source: int, base: bytes, /) -> bool:
-        """Add a hard link to the file `base` in the directory `source`; return whether it is plain, as for `add`."""
 
     def run(self) -> int:
         """Make what was added and was not made yet, without the interpreter's lock.
@@ -189,7 +222,19 @@ class Job:
         Returns:
             -1 if all is done; otherwise the first entry that is left to the caller, of which nothing is left. The next
             call goes on after it.
+
+        Raises:
+            OSError: with its path, if the times of a directory cannot be set. The next call goes on after it.
         """
+
+    def times_of(self, path: bytes, /) -> tuple[int, int] | None:
+        """Return the time that the job sets when it closes a directory: seconds, and nanoseconds; `None`: it does not.
+
+        The time is returned after the job was done, too, until it is closed.
+        """
+
+    def close(self) -> None:
+        """Drop what was not done, and close the directories that the job was to close."""
 
 @final
 class Names:

@@ -11,11 +11,13 @@
 
 /* The module's types, for the functions and types that use them: `PyModule_GetState`, `PyType_GetModuleState`. */
 struct state {
+    PyObject *directories_type;
     PyObject *run_type;
     PyObject *names_type;
     PyObject *pieces_type;
 };
 
+struct ls_directories;
 struct ls_names;
 struct ls_pieces;
 struct ls_run;
@@ -24,6 +26,7 @@ struct ls_run;
 int add_checksum(PyObject *module);
 int add_compare(PyObject *module);
 int add_copy(PyObject *module);
+int add_directories(PyObject *module);
 int add_fields(PyObject *module);
 int add_headers(PyObject *module);
 int add_lines(PyObject *module);
@@ -36,8 +39,14 @@ int add_scan(PyObject *module);
 int add_stamps(PyObject *module);
 int add_upper(PyObject *module);
 
-/* Return the set in an object of the type `Names`. It lives as long as the object. */
-struct ls_names *names_of(PyObject *object);
+/* Return the directories in an object of the type `Directories`, for a kernel that uses them without the interpreter's
+ * lock; NULL with an exception if another one does. They have to be returned. */
+struct ls_directories *take_directories(PyObject *object);
+void return_directories(PyObject *object);
+
+/* Likewise the set in an object of the type `Names`. */
+struct ls_names *take_names(PyObject *object);
+void return_names(PyObject *object);
 
 /* Return the pieces in an object of the type `Pieces`. They live as long as the object. */
 const struct ls_pieces *pieces_of(PyObject *object);

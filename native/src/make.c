@@ -1,4 +1,4 @@
-#include "make.h"
+#include "directories.h"
 #include "open.h"
 
 #include <errno.h>
@@ -15,7 +15,7 @@
 /* The latest time that is passed to the kernel. File systems clamp times far below it. */
 static const int64_t MAX_SECONDS = INT64_C(1) << 62;
 
-static struct timespec time_of(const struct ls_entry *entry)
+struct timespec ls_time_of(const struct ls_entry *entry)
 {
     if (entry->seconds >= MAX_SECONDS)
         return (struct timespec){MAX_SECONDS, 0};
@@ -46,7 +46,7 @@ static bool is_special_xattr(const char *name)
 
 bool ls_is_makable(const struct ls_run *run, const struct ls_entry *entry)
 {
-    if (entry->type == LS_DIRECTORY || !ls_is_base(run, entry->base))
+    if (!ls_is_base(run, entry->base))
         return false;
     if (entry->type == LS_SYMLINK)
         return !entry->xattr_count && entry->link.length && strlen(ls_text(run, entry->link)) == entry->link.length;
@@ -99,11 +99,10 @@ static int set_xattrs(int fd, const struct ls_run *run, const struct ls_entry *e
     return 0;
 }
 
-/* Set what an entry says of an open file. Changing the owner clears bits of the mode and the file's capabilities, so
- * these come later. */
+/* Set what an entry says of an open file but for its times. Changing the owner clears bits of the mode and the file's
+ * capabilities, so these come later. */
 static int set_metadata(int fd, const struct ls_run *run, const struct ls_entry *entry, const struct ls_how *how)
 {
-    const struct timespec times[2] = {time_of(entry), time_of(entry)};
     int error = 0;
 
     if (how->flags & LS_SET_OWNER && fchown(fd, how->uid, how->gid) < 0)
@@ -114,8 +113,40 @@ static int set_metadata(int fd, const struct ls_run *run, const struct ls_entry 
         error = errno;
     if (!error)
         error = set_xattrs(fd, run, entry);
+    return error;
+}
+
+static int set_metadata_and_times(int fd, const struct ls_run *run, const struct ls_entry *entry,
+                                  const struct ls_how *how)
+{
+    const struct timespec times[2] = {ls_time_of(entry), ls_time_of(entry)};
+    int error = set_metadata(fd, run, entry, how);
+
     if (!error && futimens(fd, times) < 0)
         error = errno;
+    return error;
+}
+
+int ls_make_directory(const struct ls_run *run, const struct ls_entry *entry, const struct ls_operation *operation,
+                      int *opened)
+{
+    const char *base = ls_text(run, entry->base);
+    int error = 0, fd;
+
+    if (mkdirat(operation->directory, base, operation->how.mode & 0777) < 0)
+        return errno;
+    fd = ls_open_at(operation->directory, base, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+    if (fd < 0) {
+        error = errno;
+    } else {
+        error = set_metadata(fd, run, entry, &operation->how);
+        if (error)
+            close(fd);
+    }
+    if (error)
+        unlinkat(operation->directory, base, AT_REMOVEDIR);
+    else
+        *opened = fd;
     return error;
 }
 
@@ -148,7 +179,7 @@ static int make_file(const struct ls_run *run, const struct ls_entry *entry, con
     }
     error = write_all(fd, run->buffer + entry->payload, entry->size);
     if (!error)
-        error = set_metadata(fd, run, entry, &operation->how);
+        error = set_metadata_and_times(fd, run, entry, &operation->how);
     /* After EINTR the descriptor is closed all the same on Linux. */
     if (close(fd) < 0 && errno != EINTR && !error)
         error = errno;
@@ -160,7 +191,7 @@ static int make_file(const struct ls_run *run, const struct ls_entry *entry, con
 static int make_symlink(const struct ls_run *run, const struct ls_entry *entry, const struct ls_operation *operation)
 {
     const char *base = ls_text(run, entry->base), *target = ls_text(run, entry->link);
-    const struct timespec times[2] = {time_of(entry), time_of(entry)};
+    const struct timespec times[2] = {ls_time_of(entry), ls_time_of(entry)};
     const struct ls_how *how = &operation->how;
     int error = 0;
 
@@ -188,7 +219,7 @@ static bool is_same_time(struct timespec one, struct timespec other)
 /* Return whether a file has all that a hard link's entry says of it already, as after its first name nearly always. */
 static bool has_metadata(const struct stat *status, const struct ls_entry *entry, const struct ls_how *how)
 {
-    const struct timespec time = time_of(entry);
+    const struct timespec time = ls_time_of(entry);
 
     if (entry->xattr_count || (status->st_mode & 07777) != how->mode)
         return false;
@@ -221,7 +252,7 @@ static int set_metadata_of_link(const struct ls_run *run, const struct ls_entry 
     if (length < 0 && errno == ERANGE) {
         error = errno;
     } else {
-        error = set_metadata(fd, run, entry, &operation->how);
+        error = set_metadata_and_times(fd, run, entry, &operation->how);
         /* After an error too: Python, which does it again, would not find them any more. */
         if (length > 0 && !has_xattr(run, entry, CAPABILITY) &&
             fsetxattr(fd, CAPABILITY, capability, (size_t)length, 0) < 0 && !error)
@@ -265,7 +296,9 @@ size_t ls_make(const struct ls_run *run, const struct ls_operation *operations, 
         const struct ls_operation *operation = &operations[done];
         const struct ls_entry *entry = &run->entries[operation->entry];
 
-        if (entry->type == LS_FILE)
+        if (operation->ends)
+            *error = ls_directory_end(operation->ends);
+        else if (entry->type == LS_FILE)
             *error = make_file(run, entry, operation);
         else if (entry->type == LS_SYMLINK)
             *error = make_symlink(run, entry, operation);

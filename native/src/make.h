@@ -1,4 +1,4 @@
-/* Making of a run's files and links, relative to descriptors of their directories.
+/* Making of a run's directories, files and links, relative to descriptors of their directories.
  *
  * No link is followed, and nothing outside of those directories is touched. What fails or is not plain is undone, and
  * left to Python, which says what is wrong or does it in another way.
@@ -7,6 +7,7 @@
 #define LAYERSTORE_MAKE_H
 
 #include <stdbool.h>
+#include <time.h>
 
 #include "run.h"
 
@@ -26,7 +27,10 @@ struct ls_how {
     uint32_t flags;
 };
 
+struct ls_directory;
+
 struct ls_operation {
+    struct ls_directory *ends; /* not NULL: it gets its times, and is closed; nothing else counts then */
     uint32_t entry;        /* an index in the run */
     int directory;         /* a descriptor */
     int source;            /* of a hard link: a descriptor of the directory that has the file */
@@ -37,13 +41,23 @@ struct ls_operation {
 /* Return whether a text is a name that a directory can have: one component that leads nowhere else. */
 bool ls_is_base(const struct ls_run *run, struct ls_text text);
 
-/* Return whether `ls_make` may be asked to make an entry: not directories, nor attributes that Python judges. */
+/* Return the time to set for an entry. */
+struct timespec ls_time_of(const struct ls_entry *entry);
+
+/* Return whether an entry may be made here: without attributes that Python judges. */
 bool ls_is_makable(const struct ls_run *run, const struct ls_entry *entry);
+
+/* Make the directory that an operation is about, with all but its times, and open it; return an errno, or 0.
+ *
+ * After an error nothing of it is left.
+ */
+int ls_make_directory(const struct ls_run *run, const struct ls_entry *entry, const struct ls_operation *operation,
+                      int *opened);
 
 /* Do operations in order, up to the first that is left to Python; return how many were done.
  *
  * `error` is what that one has met (an errno; 0 if all were done). Nothing of it is left, but that a file which had its
- * name may be gone.
+ * name may be gone. A directory that does not get its times is closed all the same.
  */
 size_t ls_make(const struct ls_run *run, const struct ls_operation *operations, size_t count, int *error);
 

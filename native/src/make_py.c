@@ -1,18 +1,16 @@
-#include "kernels.h"
-#include "make.h"
-#include "names.h"
+#include "directories_py.h"
+#include "plan.h"
 
 #include <string.h>
 
-/* Files and links of a run, in the order of the tar: they are added by one thread, and made by another. */
+/* Entries of a run, in the order of the tar: they are planned by one thread, and made by another. */
 struct job_object {
     PyObject_HEAD
     PyObject *run;
-    PyObject *touched; /* what the layer has written so far, and what is planned */
-    struct ls_operation *operations;
-    size_t count, room;
-    size_t done;  /* also counts what was left to Python */
-    uint32_t next; /* the entry after the last one that was added: they only go forward */
+    PyObject *touched;     /* what the layer has written so far, and what is planned */
+    PyObject *directories; /* those that entries go into */
+    struct ls_plan plan;
+    size_t done; /* also counts what was left to Python */
     bool running;
 };
 
@@ -29,124 +27,97 @@ static bool is_free(const struct job_object *job)
     return !job->running;
 }
 
-/* Copy what says how the kinds of the run are made; a whole one for each. */
-static bool read_hows(const Py_buffer *hows, const struct ls_run *run)
+/* Copy what says how the kinds of the run are made: a whole one for each. */
+static bool read_hows(const Py_buffer *buffer, const struct ls_run *run, struct ls_how hows[LS_MAX_KINDS])
 {
-    if ((size_t)hows->len == run->kind_count * sizeof(struct ls_how))
-        return true;
-    PyErr_Format(PyExc_ValueError, "there are %zu kinds, and %zd bytes say how to make them", run->kind_count,
-                 hows->len);
+    if ((size_t)buffer->len != run->kind_count * sizeof *hows) {
+        PyErr_Format(PyExc_ValueError, "there are %zu kinds, and %zd bytes say how to make them", run->kind_count,
+                     buffer->len);
+        return false;
+    }
+    memcpy(hows, buffer->buf, (size_t)buffer->len);
+    return true;
+}
+
+/* Return whether what says how to make entries in lent directories is about the kinds of the run. */
+static bool are_of_run(const struct ls_directories *directories, const struct ls_run *run)
+{
+    for (size_t number = 0; number < directories->count; number++) {
+        const struct ls_directory *one = directories->all[number];
+
+        if (one->hows && one->how_count != run->kind_count) {
+            PyErr_SetString(PyExc_ValueError, "a directory was lent for another run");
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool has_directory(const struct ls_run *run)
+{
+    for (size_t number = 0; number < run->kind_count; number++)
+        if (run->kinds[number].type == LS_DIRECTORY)
+            return true;
     return false;
 }
 
-static struct ls_how how_of(const Py_buffer *hows, const struct ls_entry *entry)
+static PyObject *plan(struct job_object *job, struct ls_directories *directories, struct ls_names *touched,
+                      const struct ls_how *hows, uint32_t first)
 {
-    struct ls_how how;
+    enum ls_reason reason;
 
-    memcpy(&how, (const char *)hows->buf + entry->kind * sizeof how, sizeof how);
-    return how;
-}
-
-/* Return whether the layer has neither written a path, nor anything below it, nor followed a link of this name. */
-static bool is_untouched(const struct ls_names *touched, const struct ls_run *run, struct ls_text path)
-{
-    const char *name = ls_text(run, path);
-
-    return path.length <= LS_MAX_NAME && !ls_names_has(touched, name, path.length) &&
-           !ls_names_has_with(touched, name, path.length, '/') && !ls_names_has_with(touched, name, path.length, '\0');
-}
-
-/* Add an operation for an entry, if it is plain. Return 1; 0 if it is not; -1 with an exception. */
-static int add_operation(struct job_object *job, uint32_t index, const Py_buffer *hows, struct ls_operation operation)
-{
-    const struct ls_run *run = run_of(job->run);
-    const struct ls_entry *entry = &run->entries[index];
-    struct ls_names *touched = names_of(job->touched);
-
-    operation.entry = index;
-    operation.how = how_of(hows, entry);
-    if (operation.how.flags & LS_NOT_PLAIN || !ls_is_makable(run, entry) || !is_untouched(touched, run, entry->path))
-        return 0;
-    if (job->count == job->room) {
-        size_t room = job->room ? job->room * 2 : 64;
-        struct ls_operation *operations = PyMem_Realloc(job->operations, room * sizeof *operations);
-
-        if (!operations) {
-            PyErr_NoMemory();
-            return -1;
-        }
-        job->operations = operations;
-        job->room = room;
+    if (!are_of_run(directories, run_of(job->run)))
+        return NULL;
+    if (has_directory(run_of(job->run))) {
+        job->running = true;
+        Py_BEGIN_ALLOW_THREADS
+        reason = ls_plan_run(&job->plan, directories, touched, hows, &first);
+        Py_END_ALLOW_THREADS
+        job->running = false;
+    } else {
+        reason = ls_plan_run(&job->plan, directories, touched, hows, &first); /* it waits for nothing */
     }
-    if (ls_names_reserve(touched, 1) < 0) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    ls_names_add(touched, ls_text(run, entry->path), entry->path.length);
-    job->operations[job->count++] = operation;
-    job->next = index + 1;
-    return 1;
+    return reason == LS_NO_MEMORY ? PyErr_NoMemory() : Py_BuildValue("(Ii)", first, (int)reason);
 }
 
 static PyObject *add(PyObject *self, PyObject *arguments)
 {
     struct job_object *job = job_of(self);
-    const struct ls_run *run = run_of(job->run);
-    struct ls_operation operation = {0};
-    unsigned int first, end;
-    Py_buffer hows;
-    int added = 1;
+    struct ls_how hows[LS_MAX_KINDS];
+    struct ls_directories *directories;
+    struct ls_names *touched;
+    unsigned int first;
+    Py_buffer buffer;
+    bool ready;
+    PyObject *found = NULL;
 
-    if (!PyArg_ParseTuple(arguments, "IIiy*:add", &first, &end, &operation.directory, &hows))
+    if (!PyArg_ParseTuple(arguments, "Iy*:add", &first, &buffer))
         return NULL;
-    if (first < job->next || end < first || end > run->count) {
-        PyErr_SetString(PyExc_IndexError, "the run has no such entries after those of the job");
-        added = -1;
-    } else if (!read_hows(&hows, run) || !is_free(job)) {
-        added = -1;
-    }
-    for (; added > 0 && first < end; first += added > 0)
-        added = run->entries[first].type == LS_HARDLINK ? 0 : add_operation(job, first, &hows, operation);
-    PyBuffer_Release(&hows);
-    return added < 0 ? NULL : PyLong_FromUnsignedLong(first);
-}
-
-static PyObject *add_link(PyObject *self, PyObject *arguments)
-{
-    struct job_object *job = job_of(self);
-    const struct ls_run *run = run_of(job->run);
-    struct ls_operation operation = {0};
-    unsigned int index;
-    Py_buffer hows;
-    const char *base;
-    Py_ssize_t length;
-    int added = -1;
-
-    if (!PyArg_ParseTuple(arguments, "Iiy*iy#:add_link", &index, &operation.directory, &hows, &operation.source, &base,
-                          &length))
+    ready = is_free(job) && read_hows(&buffer, run_of(job->run), hows);
+    PyBuffer_Release(&buffer);
+    if (!ready)
         return NULL;
-    if (index < job->next || index >= run->count || run->entries[index].type != LS_HARDLINK) {
-        PyErr_SetString(PyExc_IndexError, "the run has no such hard link after the entries of the job");
-    } else if (read_hows(&hows, run) && is_free(job)) {
-        const struct ls_text link = run->entries[index].link;
-
-        /* The name is the end of the target, unless that is an odd one. */
-        added = 0;
-        if (length > 0 && (size_t)length <= link.length) {
-            operation.source_base = (struct ls_text){link.at + link.length - (uint32_t)length, (uint32_t)length};
-            if (memcmp(ls_text(run, operation.source_base), base, (size_t)length) == 0 &&
-                ls_is_base(run, operation.source_base))
-                added = add_operation(job, index, &hows, operation);
-        }
+    if (first < job->plan.next || first > run_of(job->run)->count) {
+        PyErr_SetString(PyExc_IndexError, "the run has no such entry after those of the job");
+        return NULL;
     }
-    PyBuffer_Release(&hows);
-    return added < 0 ? NULL : PyBool_FromLong(added);
+    directories = take_directories(job->directories);
+    if (!directories)
+        return NULL;
+    touched = take_names(job->touched);
+    if (touched) {
+        found = plan(job, directories, touched, hows, first);
+        return_names(job->touched);
+    }
+    return_directories(job->directories);
+    return found;
 }
 
 static PyObject *run_job(PyObject *self, PyObject *nothing)
 {
     struct job_object *job = job_of(self);
     const struct ls_run *run = run_of(job->run);
+    const struct ls_operation *failed;
     size_t done;
     int error;
 
@@ -155,23 +126,53 @@ static PyObject *run_job(PyObject *self, PyObject *nothing)
         return NULL;
     job->running = true;
     Py_BEGIN_ALLOW_THREADS
-    done = ls_make(run, job->operations + job->done, job->count - job->done, &error);
+    done = ls_make(run, job->plan.operations + job->done, job->plan.count - job->done, &error);
     Py_END_ALLOW_THREADS
     job->running = false;
     job->done += done;
     if (!error)
         return PyLong_FromLong(-1);
-    return PyLong_FromUnsignedLong(job->operations[job->done++].entry);
+    failed = &job->plan.operations[job->done++];
+    return failed->ends ? raise_times_error(failed->ends, error) : PyLong_FromUnsignedLong(failed->entry);
+}
+
+static PyObject *times_of(PyObject *self, PyObject *path)
+{
+    const struct ls_plan *plan = &job_of(self)->plan;
+    char *data;
+    Py_ssize_t length;
+
+    if (PyBytes_AsStringAndSize(path, &data, &length) < 0)
+        return NULL;
+    for (size_t number = 0; plan->ends && number < plan->count; number++) {
+        const struct ls_directory *one = plan->operations[number].ends;
+
+        if (one && one->length == (size_t)length && memcmp(one->path, data, (size_t)length) == 0)
+            return times_object(one);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *close_job(PyObject *self, PyObject *nothing)
+{
+    struct job_object *job = job_of(self);
+
+    (void)nothing;
+    if (!is_free(job))
+        return NULL;
+    ls_plan_free(&job->plan);
+    job->done = 0;
+    Py_RETURN_NONE;
 }
 
 static Py_ssize_t get_length(PyObject *self)
 {
-    return (Py_ssize_t)job_of(self)->count;
+    return (Py_ssize_t)job_of(self)->plan.count;
 }
 
 static PyObject *new_job(PyTypeObject *type, PyObject *arguments, PyObject *named)
 {
-    PyObject *module = PyType_GetModule(type), *run, *touched;
+    PyObject *module = PyType_GetModule(type), *run, *touched, *directories;
     struct state *state;
     struct job_object *job;
 
@@ -182,14 +183,18 @@ static PyObject *new_job(PyTypeObject *type, PyObject *arguments, PyObject *name
         PyErr_SetString(PyExc_TypeError, "Job takes no keyword arguments");
         return NULL;
     }
-    if (!PyArg_ParseTuple(arguments, "O!O!:Job", state->run_type, &run, state->names_type, &touched))
+    if (!PyArg_ParseTuple(arguments, "O!O!O!:Job", state->run_type, &run, state->names_type, &touched,
+                          state->directories_type, &directories))
         return NULL;
     job = (struct job_object *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
     if (job) {
         Py_INCREF(run);
         job->run = run;
+        job->plan.run = run_of(run);
         Py_INCREF(touched);
         job->touched = touched;
+        Py_INCREF(directories);
+        job->directories = directories;
     }
     return (PyObject *)job;
 }
@@ -198,22 +203,24 @@ static void free_job(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
 
-    PyMem_Free(job_of(self)->operations);
+    ls_plan_free(&job_of(self)->plan);
     Py_XDECREF(job_of(self)->run);
     Py_XDECREF(job_of(self)->touched);
+    Py_XDECREF(job_of(self)->directories);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
     Py_DECREF(type);
 }
 
 static PyMethodDef methods[] = {
-    {"add", add, METH_VARARGS, "Add files and symbolic links of one directory; return the first that is not plain."},
-    {"add_link", add_link, METH_VARARGS, "Add a hard link; return whether it is plain."},
+    {"add", add, METH_VARARGS, "Plan entries, up to the first that needs something else; return which, and what."},
     {"run", run_job, METH_NOARGS, "Go on up to the first operation that is left to Python; return its entry, or -1."},
+    {"times_of", times_of, METH_O, "Return the times that the job sets for a directory; None if it does not close it."},
+    {"close", close_job, METH_NOARGS, "Drop what was not done, and close the directories that it was to close."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyType_Slot job_slots[] = {
-    {Py_tp_doc, "Files and links of a run, to make in the order of the tar."},
+    {Py_tp_doc, "Entries of a run, to make in the order of the tar."},
     {Py_tp_new, new_job},
     {Py_tp_dealloc, free_job},
     {Py_tp_methods, methods},

@@ -3,7 +3,7 @@
 
 /* The version of the kernels' interface. The core uses them if it is the one that it knows. It is here, and not in the
  * package's Python, so that it is that of the compiled kernels: in a checkout they may be older than their sources. */
-enum { INTERFACE = 1 };
+enum { INTERFACE = 2 };
 
 static int execute(PyObject *module)
 {
@@ -11,6 +11,7 @@ static int execute(PyObject *module)
         add_checksum,
         add_compare,
         add_copy,
+        add_directories,
         add_fields,
         add_headers,
         add_lines,
@@ -34,6 +35,7 @@ static int traverse(PyObject *module, visitproc visit, void *arg)
 {
     struct state *state = PyModule_GetState(module);
 
+    Py_VISIT(state->directories_type);
     Py_VISIT(state->run_type);
     Py_VISIT(state->names_type);
     Py_VISIT(state->pieces_type);
@@ -44,6 +46,7 @@ static int clear(PyObject *module)
 {
     struct state *state = PyModule_GetState(module);
 
+    Py_CLEAR(state->directories_type);
     Py_CLEAR(state->run_type);
     Py_CLEAR(state->names_type);
     Py_CLEAR(state->pieces_type);

@@ -4,11 +4,36 @@
 struct names_object {
     PyObject_HEAD
     struct ls_names names;
+    bool busy; /* a kernel uses it without the interpreter's lock, which guards this */
 };
 
-struct ls_names *names_of(PyObject *object)
+static struct names_object *object_of(PyObject *object)
 {
-    return &((struct names_object *)object)->names;
+    return (struct names_object *)object;
+}
+
+/* Return the set; NULL with an exception if a kernel uses it. */
+static struct ls_names *names_of(PyObject *object)
+{
+    if (object_of(object)->busy) {
+        PyErr_SetString(PyExc_RuntimeError, "the set of names is being used in another thread");
+        return NULL;
+    }
+    return &object_of(object)->names;
+}
+
+struct ls_names *take_names(PyObject *object)
+{
+    struct ls_names *names = names_of(object);
+
+    if (names)
+        object_of(object)->busy = true;
+    return names;
+}
+
+void return_names(PyObject *object)
+{
+    object_of(object)->busy = false;
 }
 
 static PyObject *new_names(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
@@ -20,7 +45,7 @@ static PyObject *new_names(PyTypeObject *type, PyObject *arguments, PyObject *ke
         return NULL;
     }
     self = ((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
-    if (self && ls_names_init(names_of(self)) < 0) {
+    if (self && ls_names_init(&object_of(self)->names) < 0) {
         PyErr_SetFromErrno(PyExc_OSError);
         Py_CLEAR(self);
     }
@@ -31,7 +56,7 @@ static void free_names(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
 
-    ls_names_free(names_of(self));
+    ls_names_free(&object_of(self)->names);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
     Py_DECREF(type);
 }
@@ -39,16 +64,17 @@ static void free_names(PyObject *self)
 /* Add a name; return whether it is new, or -1 with an exception. */
 static int add_name(PyObject *self, PyObject *name)
 {
+    struct ls_names *names = names_of(self);
     char *data;
     Py_ssize_t length;
 
-    if (PyBytes_AsStringAndSize(name, &data, &length) < 0)
+    if (!names || PyBytes_AsStringAndSize(name, &data, &length) < 0)
         return -1;
-    if (ls_names_reserve(names_of(self), 1) < 0) {
+    if (ls_names_reserve(names, 1) < 0) {
         PyErr_NoMemory();
         return -1;
     }
-    return ls_names_add(names_of(self), data, (size_t)length);
+    return ls_names_add(names, data, (size_t)length);
 }
 
 static PyObject *add(PyObject *self, PyObject *name)
@@ -92,10 +118,12 @@ static PyObject *add_run(PyObject *self, PyTypeObject *type, PyObject *const *ar
                          PyObject *keywords)
 {
     const struct ls_run *run = run_argument(type, arguments, count, keywords);
-    int all_new = run ? ls_names_add_run(names_of(self), run) : 0;
+    struct ls_names *names = run ? names_of(self) : NULL;
+    int all_new;
 
-    if (!run)
+    if (!names)
         return NULL;
+    all_new = ls_names_add_run(names, run);
     return all_new < 0 ? PyErr_NoMemory() : PyBool_FromLong(all_new);
 }
 
@@ -103,27 +131,31 @@ static PyObject *add_empty(PyObject *self, PyTypeObject *type, PyObject *const *
                            PyObject *keywords)
 {
     const struct ls_run *run = run_argument(type, arguments, count, keywords);
+    struct ls_names *names = run ? names_of(self) : NULL;
 
-    if (!run)
+    if (!names)
         return NULL;
-    if (ls_names_add_empty(names_of(self), run) < 0)
+    if (ls_names_add_empty(names, run) < 0)
         return PyErr_NoMemory();
     Py_RETURN_NONE;
 }
 
 static int has(PyObject *self, PyObject *name)
 {
+    const struct ls_names *names = names_of(self);
     char *data;
     Py_ssize_t length;
 
-    if (PyBytes_AsStringAndSize(name, &data, &length) < 0)
+    if (!names || PyBytes_AsStringAndSize(name, &data, &length) < 0)
         return -1;
-    return ls_names_has(names_of(self), data, (size_t)length);
+    return ls_names_has(names, data, (size_t)length);
 }
 
 static Py_ssize_t get_length(PyObject *self)
 {
-    return (Py_ssize_t)names_of(self)->count;
+    const struct ls_names *names = names_of(self);
+
+    return names ? (Py_ssize_t)names->count : -1;
 }
 
 static PyMethodDef names_methods[] = {

@@ -136,45 +136,6 @@ static PyObject *get_path(PyObject *self, PyObject *index)
     return run ? text_object(run, entry->path) : NULL;
 }
 
-/* Return what is made together: entries from the first to before the last, and the directory that they go into. */
-static size_t end_of_group(const struct ls_run *run, size_t first)
-{
-    const struct ls_entry *entry = &run->entries[first];
-    struct ls_text parent = ls_parent(entry);
-    size_t end = first + 1;
-
-    if (entry->type > LS_SYMLINK)
-        return end;
-    for (; end < run->count && run->entries[end].type <= LS_SYMLINK; end++) {
-        struct ls_text other = ls_parent(&run->entries[end]);
-        if (other.length != parent.length || memcmp(ls_text(run, other), ls_text(run, parent), parent.length) != 0)
-            break;
-    }
-    return end;
-}
-
-static PyObject *get_groups(PyObject *self, PyObject *nothing)
-{
-    const struct ls_run *run = run_of(self);
-    PyObject *found = PyList_New(0);
-
-    (void)nothing;
-    for (size_t first = 0, end; found && first < run->count; first = end) {
-        const struct ls_entry *entry = &run->entries[first];
-        struct ls_text parent = ls_parent(entry);
-        int kind = entry->type == LS_DIRECTORY ? 1 : entry->type == LS_HARDLINK ? 2 : 0;
-        PyObject *group;
-
-        end = end_of_group(run, first);
-        group = Py_BuildValue("(inny#)", kind, (Py_ssize_t)first, (Py_ssize_t)end, ls_text(run, parent),
-                              (Py_ssize_t)parent.length);
-        if (!group || PyList_Append(found, group) < 0)
-            Py_CLEAR(found);
-        Py_XDECREF(group);
-    }
-    return found;
-}
-
 static PyObject *get_kinds(PyObject *self, void *nothing)
 {
     const struct ls_run *run = run_of(self);
@@ -237,7 +198,6 @@ static PyMethodDef run_methods[] = {
     {"payload", get_payload, METH_O, "Return the payload of an entry, which stays valid."},
     {"raw", get_raw, METH_NOARGS, "Return all bytes of the tar that the run was read from, which stay valid."},
     {"path", get_path, METH_O, "Return the cleaned name of an entry."},
-    {"groups", get_groups, METH_NOARGS, "Return which entries are made together."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -76,23 +76,13 @@ def check(run: Run, expected: list[Found], offset: int = 0) -> None:
     assert run.raw() == b"".join(found.segment + found.payload for found in expected[: len(run)])
     if len(run) < len(expected):
         assert (run.position, run.padding) == expected[len(run)][:2]
-    check_groups(run, [found.entry for found in expected[: len(run)]])
+    check_kinds(run, [found.entry for found in expected[: len(run)]])
 
 
-def check_groups(run: Run, entries: list[TarEntry]) -> None:
-    """Compare groups and kinds with the entries that they are of."""
+def check_kinds(run: Run, entries: list[TarEntry]) -> None:
+    """Compare kinds with the entries that they are of."""
     kinds = [(TYPES.index(one.type), one.mode, one.uid, one.gid) for one in entries]
     assert run.kinds == [(*kind, kinds.count(kind)) for kind in dict.fromkeys(kinds)]
-    numbers = []
-    for kind, first, end, parent in run.groups():
-        of_group = entries[first:end]
-        numbers += range(first, end)
-        assert {one.path.rpartition(b"/")[0] for one in of_group} == {parent}
-        if kind == 0:
-            assert {one.type for one in of_group} <= {EntryType.FILE, EntryType.SYMLINK}
-        else:
-            assert [one.type for one in of_group] == [EntryType.DIR if kind == 1 else EntryType.HARDLINK]
-    assert numbers == list(range(len(entries)))
 
 
 @given(whole_tars, st.integers(0, 1 << 50))

@@ -85,6 +85,9 @@ def test_an_ordinary_user_has_the_same_files_and_warning_by_the_kernels_and_with
     parts = [
         tars.entry(b"first", b"1"),
         *[tars.entry(b"d/%d" % number, b"x", uid=number % 3, mode=0o200 + number) for number in range(100)],
+        *[tars.directory(b"e%d" % number, uid=number % 3, mode=0o40 + number, mtime=number) for number in range(70)],
+        *[tars.directory(b"e%d" % (number * 4), uid=number % 2, mode=0o2700, mtime=7) for number in range(9)],
+        *[tars.entry(b"e%d/f" % number, b"x", uid=number % 3) for number in range(0, 70, 5)],
         *[tars.hard_link(b"h%d" % number, b"d/%d" % number, uid=7, mode=0o644) for number in range(9)],
         *[tars.symlink(b"l%d" % number, b"first", uid=7) for number in range(9)],
         *[tars.hard_link(b"s%d" % number, b"l%d" % number, uid=7) for number in range(9)],

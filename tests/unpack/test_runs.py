@@ -8,6 +8,7 @@ import resource
 import shutil
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ from layerstore_core.tar.layer_stream import LayerStream
 from layerstore_core.tar.scanner import TarScanner
 from layerstore_core.tree.idmap import IDMapping, IDRange
 from layerstore_core.unpack import runs
+from layerstore_core.unpack.create import Creator
 from layerstore_core.unpack.unpacker import unpack_layer
 from tests import tars
 from tests.across.test_properties import empty_root, entries, good_entries
@@ -37,6 +39,10 @@ pytestmark = needs_kernels
 DEFAULT_ACL = bytes.fromhex(
     "02000000 01000700ffffffff 0200050007000000 04000500ffffffff 10000500ffffffff 20000500ffffffff"
 )
+
+
+#: Entries have earlier times.
+STARTED = time.time() - 100
 
 
 def state(root: Path) -> dict[bytes, tuple[object, ...]]:
@@ -56,7 +62,8 @@ def state(root: Path) -> dict[bytes, tuple[object, ...]]:
         is_directory = stat.S_ISDIR(status.st_mode)
         found[path] = (
             *(status.st_mode, status.st_uid, status.st_gid, status.st_rdev),
-            0 if is_directory else status.st_mtime_ns,  # that of a directory without an entry is the current one
+            # That of a directory without an entry is the current one.
+            0 if is_directory and status.st_mtime > STARTED else status.st_mtime_ns,
             b"" if is_directory else first_names.setdefault(status.st_ino, path),
             *(content, xattrs),
         )
@@ -214,8 +221,46 @@ def test_random_layers_of_all_dialects_are_the_same_by_the_kernels_and_without(
         in_both_ways(layers)
 
 
-MANY = [tars.entry(b"d%d/f%d" % (number % 7, number), b"x" * (number % 50 + 1)) for number in range(400)]
+@st.composite
+def many_directories(draw: st.DrawFn) -> bytes:
+    """Draw a layer with more directories than the kernels keep open, and entries in all of them."""
+    count = draw(st.integers(1, 90))
+    directories = [b"d%d" % number if number % 3 else b"top/%d/e" % number for number in range(count)]
+    parts = [FIRST, *(tars.directory(name, mtime=number) for number, name in enumerate(directories))]
+    for number in range(draw(st.integers(0, 60))):
+        above = draw(st.sampled_from(directories))
+        name = above + b"/%d" % number
+        kind = draw(st.integers(0, 19))
+        if kind < 9:
+            parts.append(tars.entry(name, b"x", mtime=number))
+        elif kind < 12:
+            parts.append(tars.directory(name, mtime=number))
+            parts.append(tars.entry(name + b"/f", b"x"))
+        elif kind < 14:
+            parts.append(tars.entry(name + b"/f", b"in a directory without an entry"))
+        elif kind < 16:
+            parts.append(tars.hard_link(name, b"first"))
+        elif kind < 17:
+            parts.append(tars.directory(above, mtime=1000 + number, mode=draw(st.sampled_from([0o755, 0o2755]))))
+        elif kind < 18:
+            parts.append(tars.entry(name, typeflag=b"6"))  # a fifo
+        elif kind < 19:
+            parts.append(tars.entry(above, b"in the place of a directory"))
+            parts.append(tars.directory(above, mtime=number))
+        else:
+            parts.append(tars.entry(above + b"/.wh.%d" % draw(st.integers(0, 60))))
+    return tars.tar(*parts)
+
+
+@needs_root
+@given(many_directories(), limits)
+def test_many_directories_are_the_same_by_the_kernels_and_without(layer: bytes, limit: tuple[int, int]) -> None:
+    with small_jobs(*limit):
+        in_both_ways([layer])
+
+
 FIRST = tars.entry(b"first", b"1")
+MANY = [tars.entry(b"d%d/f%d" % (number % 7, number), b"x" * (number % 50 + 1)) for number in range(400)]
 
 
 def unpack(tar: bytes, root: Path) -> int:
@@ -245,6 +290,43 @@ def test_plain_entries_are_left_to_the_kernels(root: Path) -> None:
         "implied/l": "-> nowhere",
         "implied/h": b"22",
     }
+
+
+def test_directories_are_left_to_the_kernels(root: Path) -> None:
+    """Their times are set after the last entry in them, whatever makes it."""
+    parts = [
+        FIRST,
+        *(
+            tars.directory(b"d%d" % number, mode=0o750 | number % 8, uid=number % 3, mtime=number)
+            for number in range(99)
+        ),
+        tars.pax([(b"SCHILY.xattr.user.x", b"value"), (b"mtime", b"-0.5")]) + tars.directory(b"d5/e"),
+        *(tars.entry(b"d%d/f" % number, b"1") for number in range(0, 99, 7)),
+        tars.entry(b"d5/e/implied/f", b"1"),
+        tars.entry(b"d98/implied/f", b"1"),
+        tars.hard_link(b"d97/h", b"d0/f"),
+        tars.entry(b"d97/fifo", typeflag=b"6"),
+        tars.entry(b"d96/" + b"n" * 255, b"1"),
+        tars.entry(b"d5/e/late", b"1"),
+    ]
+    with mock.patch.object(Creator, "directory", side_effect=AssertionError("made by Python")):
+        unpack(tars.tar(*parts), root)
+    for number in range(99):
+        status = (root / f"d{number}").stat()
+        assert (status.st_mtime, stat.S_IMODE(status.st_mode)) == (number, 0o750 | number % 8)
+        assert os.geteuid() or status.st_uid == number % 3
+    assert (root / "d5/e").stat().st_mtime == -0.5
+    assert os.getxattr(root / "d5/e", "user.x") == b"value"
+
+
+def test_a_directory_with_a_set_group_id_bit_gives_its_group_to_what_is_in_it() -> None:
+    parts = [
+        FIRST,
+        tars.directory(b"d", mode=0o2755, gid=7, mtime=7),
+        tars.directory(b"d/e"),
+        tars.entry(b"d/e/f", b"1"),
+    ]
+    in_both_ways([tars.tar(*parts)])
 
 
 def test_a_parents_file_is_replaced_by_the_kernels(root: Path) -> None:
@@ -435,6 +517,20 @@ def test_open_directories_are_bounded(root: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert len(list(root.glob("*/f"))) == 1000
+
+
+def test_open_directories_with_entries_are_bounded(root: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    parts = [(tars.directory(b"d%d" % number, mtime=7), tars.entry(b"d%d/f" % number, b"1")) for number in range(1000)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 150, hard))
+    try:
+        with left_to_python() as left:
+            unpack(tars.tar(FIRST, *(part for pair in parts for part in pair)), root)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert left == [b"first"]
+    assert len(list(root.glob("*/f"))) == 1000
+    assert {path.stat().st_mtime for path in root.glob("d*")} == {7}
 
 
 def test_memory_of_planned_files_is_bounded(root: Path) -> None:

@@ -55,6 +55,10 @@ class DriverNotSupported(LayerStoreError):
     """The driver is installed, but cannot work here. The message says why, and what to do."""
 
 
+class MountFailed(LayerStoreError):
+    """A program that was to serve a mount did not: the message has what it says."""
+
+
 class AmbiguousDriver(LayerStoreError):
     """The root contains the state of several drivers, and none was chosen."""
 

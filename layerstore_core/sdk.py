@@ -8,6 +8,7 @@ used, so `import layerstore_core.sdk` costs next to nothing.
 | for | names |
 | --- | --- |
 | a driver that keeps each layer in a plain directory | `DirectoryDriver` |
+| mounts that a program serves (FUSE), and where something is mounted | `ServedMount`, `is_mount_point` |
 | files below the store's root, without following links | `inside` (a module), `make_directory`, `write_file` |
 | descriptors that are never lost or closed twice | `Descriptor`, `open_fd` |
 | visiting all directories of a tree, however deep | `TreeWalk` |
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from layerstore_core.diff.upper import compare_upper
     from layerstore_core.driver.bound import BoundDriver
     from layerstore_core.driver.services.directory import DirectoryDriver
+    from layerstore_core.driver.services.served_mount import ServedMount, is_mount_point
     from layerstore_core.driver.standalone import open_driver
     from layerstore_core.errors import while_doing
     from layerstore_core.tree.equal import is_new_root, same_content, same_status
@@ -87,6 +89,7 @@ _HOMES = {
     "ParentFile": "verify.expected",
     "ParentTree": "verify.expected",
     "Root": "tree.root",
+    "ServedMount": "driver.services.served_mount",
     "TouchedPaths": "diff.change",
     "TreeWalk": "tree.walk",
     "UnpackRights": "verify.unpack_rights",
@@ -97,6 +100,7 @@ _HOMES = {
     "compare_upper": "diff.upper",
     "copy_extents": "tree.extents",
     "inside": "base",
+    "is_mount_point": "driver.services.served_mount",
     "is_new_root": "tree.equal",
     "link_tree": "tree.link_tree",
     "list_xattrs": "tree.xattrs",
@@ -130,6 +134,7 @@ __all__ = [
     "ParentFile",
     "ParentTree",
     "Root",
+    "ServedMount",
     "TouchedPaths",
     "TreeWalk",
     "UnpackRights",
@@ -140,6 +145,7 @@ __all__ = [
     "compare_upper",
     "copy_extents",
     "inside",
+    "is_mount_point",
     "is_new_root",
     "link_tree",
     "list_xattrs",

@@ -12,7 +12,6 @@ from layerstore_core import Capabilities, hookimpl
 from layerstore_core.errors import ConfigError, DriverNotSupported, LayerStoreError
 from layerstore_remote.claim import Note
 from layerstore_remote.home import RemoteHome
-from layerstore_remote.mounts import is_mount_point
 from layerstore_remote.paths import ServerPaths
 from layerstore_remote.server import Caller, Facts, Server
 
@@ -327,6 +326,8 @@ class RemoteDriver:
 
     def _unmount_counted(self, layer_id: str) -> None:
         """Unmount a layer at a server that may count its users, and may have counted some that have died."""
+        from layerstore_core.sdk import is_mount_point  # lazy: seldom needed
+
         path = self._mounted.get(layer_id)
         for _ in range(_MOST_USERS):
             self._server.call("GraphDriver.Put", ID=layer_id)

@@ -67,7 +67,7 @@ reliability: $(VENV)/.ready  ## power cuts, kills and failing disks, all of them
 # All that the gate (.ci/run) leaves out or cuts short. It takes hours, and root.
 nightly: $(VENV)/.ready  ## the whole kit for the example drivers, long property tests, all proofs of reliability, growth
 	env -u LAYERSTORE_TEST_EXAMPLE_GROUPS $(BIN)/python -m pytest -n auto --dist loadgroup $(dir $(EXAMPLES)) $(PYTEST_ARGS)
-	LAYERSTORE_TEST_PEERS=all LAYERSTORE_TEST_REMOTE=whole LAYERSTORE_TEST_MUTANTS=whole LAYERSTORE_TEST_QUICK=0 HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -n auto --dist loadgroup --timeout 3600 tests drivers bridges $(PYTEST_ARGS)
+	LAYERSTORE_TEST_PEERS=all LAYERSTORE_TEST_REMOTE=whole LAYERSTORE_TEST_MUTANTS=whole LAYERSTORE_TEST_NEW_DRIVERS=whole LAYERSTORE_TEST_QUICK=0 HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -n auto --dist loadgroup --timeout 3600 tests drivers bridges $(PYTEST_ARGS)
 	LAYERSTORE_RELIABILITY=1 $(BIN)/python -m pytest $(THOROUGH) $(PYTEST_ARGS)
 	$(MAKE) plain PLAIN_ARGS=
 	$(MAKE) engines growth

@@ -71,6 +71,7 @@ def test_every_key_of_every_json_answer_is_documented(run: Run, root: Path, tmp_
         snapshots.prepare("box")
     answers = {
         ("drivers",): (),
+        ("driver", "new"): ("zfs", str(tmp_path / "zfs")),
         ("info",): (),
         ("ls",): (),
         ("show",): (chain,),

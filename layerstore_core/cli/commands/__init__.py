@@ -52,6 +52,7 @@ COMMANDS: Final = CommandModules(
     __name__,
     (
         "drivers",
+        "driver",
         "info",
         "register",
         "ls",

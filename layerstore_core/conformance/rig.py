@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO, Final, Literal, Self
 
 from layerstore_core.config.model import StoreConfig
@@ -43,6 +44,7 @@ class DriverRig:
         options: the driver's options.
         root: a directory that does not exist yet, on the file system that the driver needs.
         note: called with facts for the reader of the report.
+        settings: further settings of the store, as `StoreConfig` has them.
 
     Attributes:
         driver: the driver, opened on the root.
@@ -56,6 +58,8 @@ class DriverRig:
         options: Mapping[str, Any],
         root: Path,
         note: Callable[[str], None] = lambda _: None,
+        *,
+        settings: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self.name: Final = name
         self.factory: Final = factory if factory is not None else registry.load_driver(name)
@@ -64,6 +68,7 @@ class DriverRig:
         self.note: Final = note
         self.is_root: Final = os.geteuid() == 0
         self.examples = 0
+        self._settings = settings
         self._layers: list[str] = []
         self._opened: list[tuple[BoundDriver, RootLocks]] = []
         root.mkdir(parents=True)
@@ -82,11 +87,17 @@ class DriverRig:
             driver=self.name,
             drivers={self.name: self.options} if self.options else {},
             durability=durability,
+            **self._settings,
         )
 
-    def open(self, *wrappers: Wrapper) -> BoundDriver:
-        """Open another instance of the driver on the same root, as another process would."""
-        locks = RootLocks(self.root / "layerstore" / "locks")
+    def open(self, *wrappers: Wrapper, read_only: bool = False) -> BoundDriver:
+        """Open another instance of the driver on the same root, as another process would.
+
+        Args:
+            wrappers: plugins around the driver's hooks.
+            read_only: whether the instance may write nothing.
+        """
+        locks = RootLocks(self.root / "layerstore" / "locks", read_only=read_only)
         try:
             driver = bind_driver(self.factory, self.name, self.config(), locks, wrappers)
         except BaseException:
@@ -169,6 +180,15 @@ class DriverRig:
         """Return the whole tar of a layer's changes."""
         with self.driver.diff(layer_id, parent) as stream:
             return b"".join(iter(lambda: stream.read(_CHUNK), b""))
+
+    def another(self, name: str, **settings: Any) -> DriverRig:
+        """Return a rig of the same driver on another root, a directory of this one.
+
+        Args:
+            name: the directory's name.
+            settings: further settings of the store.
+        """
+        return DriverRig(self.name, self.factory, self.options, self.root / name, self.note, settings=settings)
 
     def forget(self, layer_id: str) -> None:
         """Do not remove this layer at the end."""

@@ -1,18 +1,31 @@
-"""Generate the docs' table of mutants from a run: `python -m tests.conformance.table`."""
+"""Generate the docs' tables of mutants from runs.
+
+`python -m tests.conformance.table` tests each mutant with its own group. `python -m tests.conformance.table all` tests
+each, and the correct driver, with every group: the cross run, which takes an hour of processor time. `--root DIRECTORY`
+says where, and `--processes N` how many at once.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
 import sys
 import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from layerstore_core.conformance.results import GROUP_NAMES
 from tests.conformance.mutants import MUTANTS
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "conformance-mutants.md"
+CROSS = ROOT / "docs" / "conformance-cross-run.md"
+#: The number of mutants that one process tests in a cross run.
+_BUNDLE = 3
 _HEAD = """\
 # What the conformance kit catches
 
@@ -24,6 +37,17 @@ test compares it with the results.
 | mutant | fault | group | caught by |
 | --- | --- | --- | --- |
 """
+_CROSS_HEAD = """\
+# The whole kit against every mutant
+
+Each [mutant](conformance-mutants.md) was tested with every group of the kit but `speed`. The table has the groups in
+which tests failed, with the number of these tests; the group in which an author would look for the fault is **bold**.
+The correct driver, of which all mutants are small changes, failed in none. `python -m tests.conformance.table all` has
+written this page. It is no part of the gate, where each mutant meets its own group only.
+
+| mutant | groups | tests that failed |
+| --- | --- | --- |
+"""
 
 
 def caught_by() -> dict[str, str]:
@@ -32,19 +56,24 @@ def caught_by() -> dict[str, str]:
     return {name: test.removesuffix(" (afterwards)") for name, _, _, test in rows}
 
 
-def run(tests: str = "known") -> dict[str, list[tuple[str, str]]]:
+def run(tests: str = "known", names: Sequence[str] = (), root: Path | None = None) -> dict[str, list[tuple[str, str]]]:
     """Run the kit on all mutants. Return the group and the name of every test that failed, for each mutant.
 
     Args:
         tests: `"known"`: the test of the docs' table runs first, and the first failure is the last test of a mutant;
             `"whole"`: the tests of the mutant's group run in their order up to the first failure; `"all"`: every test
             of every group runs.
+        names: the mutants. Empty for all.
+        root: where the drivers have their roots. `None`: in pytest's directories.
     """
     with tempfile.TemporaryDirectory() as directory:
         report = Path(directory) / "report.json"
-        command = [sys.executable, "-m", "pytest", "tests/conformance/mutant_suite.py", "-q", "--tb=no"]
+        suites = [f"tests/conformance/mutant_suite.py::Test{name}" for name in names]
+        command = [sys.executable, "-m", "pytest", *(suites or ["tests/conformance/mutant_suite.py"]), "-q", "--tb=no"]
         command += ["-p", "no:cacheprovider", "--hypothesis-seed=1", f"--conformance-report={report}"]
         command += [f"--conformance-scripts={directory}"]
+        if root is not None:
+            command += [f"--conformance-root={root}"]
         if tests != "all":
             command += ["-p", "tests.conformance.stop_early"]
         environment = {
@@ -55,7 +84,7 @@ def run(tests: str = "known") -> dict[str, list[tuple[str, str]]]:
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         assert report.exists(), done.stdout[-4000:] + done.stderr[-4000:]
         document = json.loads(report.read_text())
-    failed: dict[str, list[tuple[str, str]]] = {name: [] for name in MUTANTS}
+    failed: dict[str, list[tuple[str, str]]] = {name: [] for name in names or MUTANTS}
     for driver in document["drivers"]:
         name = driver["suite"].rpartition("::")[2].removeprefix("Test")
         failed[name] = [
@@ -76,5 +105,40 @@ def text_of(failed: dict[str, list[tuple[str, str]]]) -> str:
     return _HEAD + "\n".join(lines) + "\n"
 
 
+def cross_run(root: Path | None, processes: int) -> dict[str, list[tuple[str, str]]]:
+    """Run every test on every mutant and on the correct driver, in several processes."""
+    names = ["Correct", *MUTANTS]
+    bundles = [names[at : at + _BUNDLE] for at in range(0, len(names), _BUNDLE)]
+    failed: dict[str, list[tuple[str, str]]] = {}
+    with ThreadPoolExecutor(processes) as pool:
+        for found in pool.map(lambda bundle: run("all", bundle, root), bundles):
+            failed |= found
+            print(f"{len(failed)} of {len(names)}", flush=True)
+    assert not failed.pop("Correct"), "the correct driver has failed"
+    return failed
+
+
+def cross_text(failed: dict[str, list[tuple[str, str]]]) -> str:
+    """Return the document of a cross run."""
+    lines = []
+    for name, tests in failed.items():
+        counts = Counter(group for group, _ in tests)
+        groups = [
+            f"**{group}** {counts[group]}" if group == MUTANTS[name].caught_in else f"{group} {counts[group]}"
+            for group in GROUP_NAMES
+            if counts[group]
+        ]
+        lines.append(f"| {name} | {', '.join(groups) or 'none'} | {len(tests)} |")
+    return _CROSS_HEAD + "\n".join(lines) + "\n"
+
+
 if __name__ == "__main__":
-    DOCUMENT.write_text(text_of(run("whole")))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("tests", nargs="?", choices=("whole", "known", "all"), default="whole")
+    parser.add_argument("--root", type=Path)
+    parser.add_argument("--processes", type=int, default=1)
+    chosen = parser.parse_args()
+    if chosen.tests == "all":
+        CROSS.write_text(cross_text(cross_run(chosen.root, chosen.processes)))
+    else:
+        DOCUMENT.write_text(text_of(run(chosen.tests, root=chosen.root)))

@@ -83,6 +83,35 @@ class ConcurrencyTests(ConformanceTests):
         assert all(_at_once(create_and_remove, range(len(doomed))))
         bench.driver.put(reader)
 
+    def test_cleanup_while_others_work(self, bench: DriverRig) -> None:
+        """`cleanup` in another instance disturbs no layer that is created, filled, mounted or removed meanwhile.
+
+        Otherwise a cleanup at night deletes what a pull has just written.
+        """
+        base = bench.layer(_BASE)
+        wanted = bench.tree(base)
+        janitor = bench.open()
+        ids = [bench.new_id() for _ in range(4 * _THREADS)]
+        finished: list[int] = []
+
+        def work(number: int) -> bool:
+            while number == 0 and len(finished) < _THREADS - 1:
+                janitor.cleanup()
+            try:
+                for layer in ids[number - 1 :: _THREADS - 1] if number else ():
+                    bench.layer([file(b"own", b"%d" % number)], base, layer_id=layer)
+                    tree = bench.tree(layer)
+                    assert tree.pop(b"own").content == b"%d" % number
+                    must_be(tree, wanted, "a layer that was created while cleanup ran", root=False)
+                    bench.driver.remove(layer)
+            finally:
+                finished.append(number)
+            return True
+
+        assert all(_at_once(work, range(_THREADS)))
+        must_be(bench.tree(base), wanted, "the parent, after cleanup ran")
+        assert not bench.mounts()
+
     def test_threads_read_diffs_of_one_layer(self, bench: DriverRig) -> None:
         """Several diffs of one layer that are read at once are the same.
 

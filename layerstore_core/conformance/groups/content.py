@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
+import tarfile
 from dataclasses import replace
 from typing import ClassVar, Final
 
@@ -11,15 +13,28 @@ import pytest
 
 from layerstore_core.conformance.base import ConformanceTests
 from layerstore_core.conformance.dialects import DIALECTS
-from layerstore_core.conformance.rig import DriverRig
-from layerstore_core.conformance.tars import MOMENT, Item, directory, file, hard_link, special, symlink
-from layerstore_core.conformance.trees import expected_tree, must_be, readable, shown
+from layerstore_core.conformance.rig import DriverRig, stream_of
+from layerstore_core.conformance.tars import (
+    MOMENT,
+    Item,
+    directory,
+    file,
+    hard_link,
+    special,
+    symlink,
+    tar_of,
+    whiteout,
+)
+from layerstore_core.conformance.trees import Tree, expected_tree, must_be, readable, shown
 from layerstore_core.errors import InvalidLayer
 from layerstore_core.tar.entry import EntryType
+from layerstore_core.verify.expected import read_entries
 
 #: Version 2 of the kernel's structure, without a root ID: CAP_NET_BIND_SERVICE, permitted and effective.
 _CAPABILITY: Final = bytes.fromhex("0100000200040000000000000000000000000000")
 _MIB: Final = 1 << 20
+_SHIFT: Final = 100_000
+_MOST_NAMES: Final = 50
 
 
 def _noise(size: int) -> bytes:
@@ -90,6 +105,16 @@ _PLAIN: Final[dict[str, list[Item]]] = {
         file(b"wh.not-a-whiteout", b"w"),
         file("\u202e".encode(), b"right to left"),
     ],
+    "names-of-scratch-files": [
+        *(file(name, b"same") for name in (b".tmp-x", b".tmp", b"layer.tmp", b"f.new", b"f~", b".f.swp", b".#f")),
+        *(file(name, b"same") for name in (b".wh-like", b".wh", b"lost+found", b".nfs0001", b".fuse_hidden0001")),
+        *(directory(name) for name in (b"tmp", b"work", b"upper", b"diff", b"merged", b"tree")),
+        *(file(name, b"of no driver") for name in (b"lower", b"link", b"parent", b"committed", b"layer.tar")),
+        file(b"work/" + b"n" * 251 + b".tmp", b"same"),
+        file(b"work/.tmp-" + b"n" * 250, b"same"),
+        file(b"n" * 255, b"same"),
+        file(b"work/.tmp-x", b"same"),
+    ],
     "many-files": [directory(b"many"), *(file(b"many/%05d" % number, b"%d" % number) for number in range(700))],
     "deep-directories": [
         *(directory(b"/".join([b"d"] * depth)) for depth in range(1, 80)),
@@ -142,6 +167,44 @@ class ContentTests(ConformanceTests):
             bench.note(f"{kind}: tested only as root")
             return
         _try(bench, _PRIVILEGED[kind])
+
+    def test_names_that_the_driver_uses_itself(self, bench: DriverRig) -> None:
+        """Files that have names from the driver's own home, layer IDs among them, are files like any others.
+
+        Otherwise an image that contains a layer store, such as one with a container engine in it, loses files.
+        """
+        others = [bench.layer([file(b"other")])]
+        others += [bench.layer([file(b"more")], others[0]), bench.writable(others[0])]
+        with bench.driver.mounted(others[2]) as path:
+            walked = [(*directories, *files) for _, directories, files in os.walk(bench.driver.home)]
+            used = {os.fsencode(name) for names in walked for name in names}
+        used |= {os.fsencode(layer) for layer in others} | {os.fsencode(os.path.basename(path))}
+        names = sorted(name for name in used if not name.startswith(b".wh."))[:_MOST_NAMES]
+        items = [directory(b"d"), *(file(b"d/" + name, b"same") for name in names)]
+        items += [item for name in names for item in (directory(name), file(name + b"/f", name))]
+        items = [item for item in items if item.entry.name != b"d/" or b"d" not in names]
+        layer = bench.layer(items)
+        wanted = bench.tree(layer)
+        if b"d" not in names:
+            must_be(wanted, expected_tree(items), "a layer with names that the driver uses")
+        child = bench.writable(layer)
+        for other in reversed(others):
+            bench.driver.remove(other)
+        bench.driver.cleanup()
+        must_be(bench.tree(layer), wanted, "a layer with names of other layers, after those were removed")
+        must_be(bench.tree(child), wanted, "its child")
+
+    def test_shifted_owners(self, bench: DriverRig) -> None:
+        """With an ID mapping, files on disk belong to the host's users, and tars have the owners of the layer.
+
+        Otherwise root in a container is root of the machine, or an image that was made has owners of one machine.
+        """
+        if not bench.is_root:
+            bench.note("shifted owners: tested only as root")
+            return
+        ranges = [f"0:{_SHIFT}:65536"]
+        with bench.another("mapped", uid_map=ranges, gid_map=ranges) as rig:
+            _try_shifted(rig)
 
     def test_a_hard_link_entry_with_other_metadata(self, bench: DriverRig) -> None:
         """The last entry of a file sets its mode, owner and time, and keeps attributes that the entry lacks.
@@ -252,6 +315,49 @@ class ContentTests(ConformanceTests):
             found = [] if inside else ["nowhere in the layer's own tree"]
         written = os.listdir(outside)
         assert not written and not found, f"the entry {name!r} was not kept inside the layer: {written or found}"
+
+
+def _try_shifted(rig: DriverRig) -> None:
+    items = [
+        directory(b"d", uid=1, gid=2),
+        file(b"d/f", b"x", uid=1000, gid=100),
+        file(b"of-root", b"x", mode=0o4755),
+        symlink(b"link", b"d/f", uid=7, gid=8),
+        file(b"linked", b"x", uid=3),
+        hard_link(b"twin", b"linked", uid=4, gid=5),
+        file(b"implied/f", b"x", uid=6),
+    ]
+    owners = {item.entry.name.strip(b"/"): (item.entry.uid, item.entry.gid) for item in items}
+    owners |= {b"linked": owners[b"twin"], b"implied": (0, 0), b"": (0, 0)}
+    on_disk = {name: (uid + _SHIFT, gid + _SHIFT) for name, (uid, gid) in owners.items()}
+    base = rig.layer(items)
+    child = rig.layer([file(b"new", b"n", uid=9), whiteout(b"of-root")], base)
+    writable = rig.writable(child)
+    assert _owners(rig.tree(base)) == on_disk, "the owners on disk"
+    changed = {**on_disk, b"new": (9 + _SHIFT, _SHIFT)}
+    del changed[b"of-root"]
+    assert _owners(rig.tree(child)) == _owners(rig.tree(writable)) == changed, "the owners on disk, of children"
+    assert rig.driver.changes(writable, child) == [], "an untouched writable layer has changes"
+    with rig.driver.mounted(writable) as path:
+        os.chown(os.path.join(path, "new"), 11 + _SHIFT, 12 + _SHIFT)
+        os.chown(path, 13 + _SHIFT, 14 + _SHIFT)
+    for layer, parent, wanted in (
+        # A driver may give the tar that was applied, which lacks one of these, and has another twice.
+        (base, "", {name: owners[name] for name in (b"d", b"d/f", b"of-root", b"link", b"twin", b"implied/f")}),
+        (child, base, {b"new": (9, 0)}),
+        (writable, child, {b"new": (11, 12), b"": (13, 14)}),
+    ):
+        with tarfile.open(fileobj=io.BytesIO(rig.diff(layer, parent)), encoding="utf-8") as tar:
+            found = {os.fsencode(entry.name).strip(b"./"): (entry.uid, entry.gid) for entry in tar}
+        assert {name: found.get(name) for name in wanted} == wanted, "the owners in a layer's diff"
+        copy = rig.layer(rig.diff(layer, parent), parent)
+        must_be(rig.tree(copy), rig.tree(layer), "the diff, applied again", root=layer == writable)
+    entries = list(read_entries(stream_of(tar_of(items))))
+    assert not rig.driver.check_tree(base, "", entries), "check_tree finds a difference in an undamaged layer"
+
+
+def _owners(tree: Tree) -> dict[bytes, tuple[int, int]]:
+    return {name: (node.uid, node.gid) for name, node in tree.items()}
 
 
 def _try(bench: DriverRig, items: list[Item]) -> None:

@@ -109,6 +109,11 @@ def _many(root: Path) -> None:
     (root / "top").chmod(0o4711)
 
 
+def _change_the_owner(root: Path) -> None:
+    """Change the owner; another user than root may only change the mode."""
+    os.chown(root, 12, 34) if os.geteuid() == 0 else root.chmod(0o751)
+
+
 def _put_sockets(root: Path) -> None:
     shutil.rmtree(root / "usr/lib")
     for name in ("top", "lib"):
@@ -133,6 +138,7 @@ _EDITS: Final[dict[str, Callable[[Path], object]]] = {
     "change-the-mode-of-a-directory": lambda root: (root / "usr/lib").chmod(0o700),
     "change-the-mode-of-the-root": lambda root: root.chmod(0o750),
     "set-an-attribute-of-the-root": lambda root: os.setxattr(root, "user.new", b"1"),
+    "change-the-owner-of-the-root": _change_the_owner,
     "change-the-time-only": lambda root: os.utime(root / "etc/passwd", ns=(1, 1_000_000_007)),
     "set-an-attribute": lambda root: os.setxattr(root / "top", "user.new", b"1"),
     "set-an-attribute-without-value": lambda root: os.setxattr(root / "top", "user.new", b""),
@@ -380,6 +386,31 @@ class DiffTests(ConformanceTests):
                 stream.read(length)
             assert not bench.mounts(), f"a diff closed after {length} bytes leaves mounted: {bench.mounts()}"
             assert not bench.open_files(), f"a diff closed after {length} bytes leaves open: {bench.open_files()}"
+
+    def test_closing_twice(self, bench: DriverRig) -> None:
+        """A second `close` of a diff, of a `diff_getter` and of the driver does nothing, also to other users.
+
+        Otherwise it closes a file of another thread, whose descriptor has the same number by then, or unmounts a layer
+        that another user still reads.
+        """
+        base, layer = _edited(bench, _many)
+        path = bench.driver.get(layer)
+        names = sorted(os.listdir(path))
+        with bench.driver.diff_getter(base).open(b"etc/hosts") as stream:
+            assert stream.read(4)
+        for opened in (bench.driver.diff(layer, base), bench.driver.diff_getter(base)):
+            opened.close()
+            # They get the numbers of what was closed.
+            others = [os.open(os.devnull, os.O_RDONLY) for _ in range(8)]
+            opened.close()
+            closed = [fd for fd in others if not os.path.exists(f"/proc/self/fd/{fd}")]
+            for fd in set(others) - set(closed):
+                os.close(fd)
+            assert not closed, f"a second close of a {type(opened).__name__} has closed a file of somebody else"
+        assert sorted(os.listdir(path)) == names, "a second close has unmounted a layer that is still in use"
+        bench.driver.close()
+        bench.driver.close()
+        assert not bench.mounts(), f"after close there is still mounted: {bench.mounts()}"
 
     def test_a_diff_read_in_pieces(self, bench: DriverRig) -> None:
         """The stream of `diff` has the same bytes whether it is read in small pieces or at once.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import ClassVar, Final
@@ -14,6 +15,8 @@ from layerstore_core.conformance.trees import must_be, names_of
 
 _MANY_FILES: Final = 1500
 _MANY_CHILDREN: Final = 60
+#: ext4 gives a file 65,000 names.
+_MOST_NAMES: Final = 70_000
 
 
 class LimitTests(ConformanceTests):
@@ -84,6 +87,33 @@ class LimitTests(ConformanceTests):
             bench.driver.put(child)
         assert not bench.mounts()
 
+    def test_content_at_its_limit_of_names(self, bench: DriverRig) -> None:
+        """A file can be in any number of layers, also in more than a file of the file system can have names (EMLINK).
+
+        Otherwise a driver that keeps each content once fails with the file that all images have: the empty one. It has
+        to begin another copy.
+        """
+        items = [file(b"common", b"in every image"), file(b"own", b"x")]
+        layers = [bench.layer(items), bench.layer(items)]
+        with bench.driver.mounted(layers[0]) as path, bench.driver.mounted(layers[1]) as other:
+            status, second = (os.stat(os.path.join(where, "common")) for where in (path, other))
+            if status.st_nlink == 1 and (status.st_dev, status.st_ino) != (second.st_dev, second.st_ino):
+                return  # each layer has its own file
+            names = bench.root / "other-names"
+            names.mkdir()
+            if not _use_all_names(os.path.join(path, "common"), names):
+                bench.note(
+                    "not tried: a file with as many names as the file system allows (it allows more than 70,000)"
+                )
+                return
+        child = bench.layer(items, bench.layer(items, layers[1]))
+        wanted = bench.tree(layers[0])
+        for layer in (layers[1], bench.layer(items), child, bench.writable(child)):
+            must_be(bench.tree(layer), wanted, "a layer whose file has as many names as possible", root=False)
+        for layer in layers[:1]:
+            bench.driver.remove(layer)
+        must_be(bench.tree(layers[1]), wanted, "a layer, after another was removed", root=False)
+
     def test_long_names(self, bench: DriverRig) -> None:
         """A file with a name of the greatest length can be added, changed, deleted, and deleted by a child layer.
 
@@ -99,3 +129,17 @@ class LimitTests(ConformanceTests):
         must_be(bench.tree(copy), bench.tree(layer), "the diff with a long name", root=False)
         gone = bench.layer([whiteout(b"d/" + name)], base)
         assert names_of(bench.tree(gone)) == {b"d", name}
+
+
+def _use_all_names(path: str, directory: Path) -> bool:
+    """Give a file as many names as it can have. Return whether there is such a limit, and it was reached."""
+    try:
+        for number in range(_MOST_NAMES):
+            os.link(path, directory / str(number))
+    except OSError as error:
+        if error.errno in (errno.EXDEV, errno.EPERM):
+            return False
+        if error.errno != errno.EMLINK:
+            raise
+        return True
+    return False

@@ -11,6 +11,7 @@ import pytest
 
 from layerstore_core.conformance.base import ConformanceTests
 from layerstore_core.conformance.groups.lifecycle.layers import raw_get, raw_put
+from layerstore_core.conformance.instruments.home import status_of_files
 from layerstore_core.conformance.processes import die, in_child
 from layerstore_core.conformance.rig import DriverRig, mounts_below, read_all
 from layerstore_core.conformance.tars import directory, file, tar_of, whiteout
@@ -61,6 +62,34 @@ class RestartTests(ConformanceTests):
         assert bench.driver.changes(layer, base) == changes
         assert bench.driver.diff_size(layer, base) == size
         assert bench.diff(layer, base) == diff, "the diff of the same changes is another after a restart"
+
+    def test_an_instance_that_only_reads(self, bench: DriverRig) -> None:
+        """An instance whose context has `read_only` reads all layers like any other, and writes nothing.
+
+        Otherwise a look at a store by a user who may only read it fails, or changes the store.
+        """
+        base = bench.layer(_BASE)
+        top = bench.layer(_TOP, base)
+        writable = bench.writable(top)
+        with bench.driver.mounted(writable) as path:
+            Path(path, "written").write_text("kept")
+        pairs = ((base, ""), (top, base), (writable, top))
+        wanted = [_read(bench, layer, parent) for layer, parent in pairs]
+        ids = bench.layer_ids()
+        bench.close()
+        before = status_of_files(bench.driver.home)
+        bench.driver = bench.open(read_only=True)
+        for (layer, parent), found in zip(pairs, wanted, strict=True):
+            assert bench.driver.exists(layer), "a layer does not exist for an instance that only reads"
+            assert _read(bench, layer, parent) == found, "an instance that only reads shows another layer"
+            bench.driver.metadata(layer)
+        assert bench.layer_ids() == ids
+        bench.driver.status()
+        bench.close()
+        after = status_of_files(bench.driver.home)
+        changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+        assert not changed, f"an instance with read_only has written: {changed[:5]}"
+        bench.driver = bench.open()
 
     def test_new_children_after_a_restart(self, bench: DriverRig) -> None:
         """A new instance can create children of the layers that a former instance has created, and can remove them.
@@ -166,6 +195,19 @@ class RestartTests(ConformanceTests):
         bench.reopen()
         assert not bench.driver.exists(layer)
         assert layer not in (bench.layer_ids() or set())
+
+
+def _read(bench: DriverRig, layer: str, parent: str) -> tuple[object, ...]:
+    """Return all that can be read of a layer."""
+    driver = bench.driver
+    return (
+        bench.tree(layer),
+        bench.diff(layer, parent),
+        [str(change) for change in driver.changes(layer, parent)],
+        driver.usage(layer, parent),
+        driver.check_layer(layer, parent),
+        driver.parent_of(layer, parent),
+    )
 
 
 def _init(path: str) -> None:

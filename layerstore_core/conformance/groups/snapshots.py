@@ -14,7 +14,7 @@ from layerstore_core.conformance.base import ConformanceTests
 from layerstore_core.conformance.groups.entry_paths import EXPECTED, FOLLOWED
 from layerstore_core.conformance.rig import DriverRig, stream_of
 from layerstore_core.conformance.tars import MOMENT, directory, file, hard_link, opaque, symlink, tar_of, whiteout
-from layerstore_core.conformance.trees import must_be, names_of
+from layerstore_core.conformance.trees import expected_tree, must_be, names_of
 from layerstore_core.verify.expected import read_entries
 
 _BASE: Final = [
@@ -26,6 +26,7 @@ _BASE: Final = [
     symlink(b"symlink", b"dir/file"),
     directory(b"empty"),
 ]
+_SAME: Final = b"the same content in several layers" * 20
 _ROOT: Final = directory(b".", mode=0o1777, uid=7, gid=8, xattrs={b"user.k": b"of the root"})
 
 
@@ -96,7 +97,7 @@ class SnapshotTests(ConformanceTests):
         """
         base = bench.layer([_ROOT, *_BASE])
         wanted = bench.tree(base)[b""]
-        assert (wanted.mode, wanted.xattrs) == (_ROOT.entry.mode, _ROOT.entry.xattrs)
+        must_be({b"": wanted}, expected_tree([_ROOT]), "the root of a layer whose tar names it")
         silent = bench.layer([file(b"more", b"m"), whiteout(b"symlink")], base)
         speaking = bench.layer([file(b"most", b"m"), directory(b".", mode=0o711)], silent)
         last = bench.layer([opaque(b""), file(b"alone", b"a")], speaking)
@@ -208,6 +209,50 @@ class SnapshotTests(ConformanceTests):
         )
         files = {path: found for path, found in bench.tree(child).items() if found.kind == "file"}
         must_be(files, dict.fromkeys(node.names, node), "the files of a layer that links to its parent's")
+
+    def test_the_same_content_in_other_layers(self, bench: DriverRig) -> None:
+        """Files of the same content and metadata in several layers are independent of each other.
+
+        Otherwise a driver that keeps such files once lets one image, or one container, change all others. A hard-link
+        entry changes the metadata of a file of its own layer, and of no other.
+        """
+        same = [file(b"one", _SAME, mode=0o755), file(b"two", _SAME, mode=0o755), file(b"empty", mode=0o644)]
+        first, sibling = bench.layer(same), bench.layer(same)
+        child = bench.layer([file(b"three", _SAME, mode=0o755), file(b"nothing", mode=0o644)], first)
+        layers = (first, sibling, child)
+        trees = [bench.tree(layer) for layer in layers]
+        for tree in trees:
+            assert not any(node.names for node in tree.values()), "files of the same content are names of one file"
+        links = [
+            file(b"four", _SAME, mode=0o755),
+            hard_link(b"five", b"four", mode=0o640, mtime_ns=MOMENT + 7, xattrs={b"user.new": b"n"}),
+            file(b"none", mode=0o644),
+            hard_link(b"none-too", b"none", mode=0o600),
+        ]
+        linked = bench.layer(links, sibling)
+        tree = bench.tree(linked)
+        assert (tree[b"four"].mode, tree[b"one"].mode, tree[b"none"].mode, tree[b"empty"].mode) == (
+            0o640,
+            0o755,
+            0o600,
+            0o644,
+        ), "a hard-link entry has changed the wrong files of its own layer"
+        for layer, before in zip(layers, trees, strict=True):
+            must_be(bench.tree(layer), before, "a layer, after a hard-link entry of another changed the same content")
+        writable = bench.writable(linked)
+        bench.apply(writable, linked, [file(b"six", _SAME, mode=0o755)])
+        with bench.driver.mounted(writable) as path:
+            for name in ("one", "four", "six"):
+                with open(os.path.join(path, name), "r+b") as stream:
+                    stream.write(b"WRITTEN IN PLACE")
+            os.chmod(os.path.join(path, "two"), 0o600)
+            os.setxattr(os.path.join(path, "empty"), "user.k", b"v")
+        for layer, before in zip((*layers, linked), (*trees, tree), strict=True):
+            must_be(bench.tree(layer), before, "a layer, after a write to the same content in another")
+        for layer in (child, first, writable):
+            bench.driver.remove(layer)
+        for layer, before in (sibling, trees[1]), (linked, tree):
+            must_be(bench.tree(layer), before, "a layer, after others with the same content were removed")
 
     @pytest.mark.parametrize("old", EXPECTED)
     def test_the_path_of_an_entry(self, bench: DriverRig, old: str) -> None:

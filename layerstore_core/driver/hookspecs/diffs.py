@@ -66,6 +66,10 @@ def apply_diff(layer_id: str, parent_id: str, diff: LayerStream) -> int:
       may be the parent's. `unpack_layer(..., break_links=True)` makes a private copy first. A driver that leaves this
       hook out declares `Capabilities.shares_inodes` instead. Writable layers of such a driver need their own files from
       the start.
+    - Do not change any other layer either, nor another file of this one. A driver that keeps files of the same content
+      once gives a file its own copy before a hard-link entry, or a user, changes it; and it begins another copy when
+      the file system allows no further name (`EMLINK`).
+    - No name is the driver's own. Whatever a file is called, it belongs to the layer.
 
     Args:
         layer_id: the ID of the layer.
@@ -94,7 +98,7 @@ def diff(layer_id: str, parent_id: str) -> BinaryIO:
         parent_id: the ID of the layer to compare with, `""` for none.
 
     Returns:
-        A file, open for reading. The caller closes it.
+        A file, open for reading. The caller closes it. A second `close` does nothing.
     """
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 
 from layerstore_core import copy_tree, hookimpl, remove_tree, unpack_layer
-from tests.conformance.mutants.base import Mutant
+from tests.conformance.mutants.base import Correct, Mutant
 
 
 class ExtractsInOneDirectory(Mutant):
@@ -43,3 +44,22 @@ class ShowsOneLayerAtATime(Mutant):
         os.stat(self.tree(layer_id))
         used.symlink_to(self.tree(layer_id))
         return str(used)
+
+
+class CleansUpNewLayers(Mutant):
+    """`cleanup` takes a layer that is being created for one that was never finished."""
+
+    caught_in = "concurrency"
+
+    @hookimpl
+    def create(self, layer_id, parent_id, storage_opt):
+        if self.tree(layer_id).exists():
+            raise FileExistsError(layer_id)
+        Correct.create(self, f"new-{layer_id}", parent_id, storage_opt)
+        time.sleep(0.005)
+        self.tree(f"new-{layer_id}").rename(self.tree(layer_id))
+
+    @hookimpl
+    def cleanup(self):
+        for path in self.home.glob("new-*"):
+            remove_tree(str(path))

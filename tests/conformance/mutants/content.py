@@ -6,7 +6,7 @@ import os
 import shutil
 import stat
 
-from layerstore_core import hookimpl
+from layerstore_core import hookimpl, remove_tree, unpack_layer
 from tests.conformance.mutants.base import Mutant, unpack_into
 
 
@@ -109,3 +109,48 @@ class SetsTimesOfDirectoriesToNow(_AfterExtraction):
     def spoil(self, path):
         if stat.S_ISDIR(os.lstat(path).st_mode):
             os.utime(path)
+
+
+class TidiesUpScratchFiles(Mutant):
+    """`apply_diff` removes what looks like its own scratch files, also if the layer has them."""
+
+    caught_in = "content"
+
+    @hookimpl
+    def apply_diff(self, layer_id, diff):
+        size = unpack_into(self, layer_id, diff)
+        for path in self.tree(layer_id).rglob(".tmp-*"):
+            path.unlink()
+        return size
+
+
+class RemovesByNameAnywhere(Mutant):
+    """`remove` deletes all that has the layer's ID as its name, wherever it is in the driver's home."""
+
+    caught_in = "content"
+
+    @hookimpl
+    def remove(self, layer_id):
+        for path in [*self.home.rglob(layer_id)]:
+            remove_tree(str(path))
+
+
+class IgnoresTheMapping(Mutant):
+    """`apply_diff` gives files the owners of the tar, whatever the ID mapping."""
+
+    caught_in = "content"
+
+    @hookimpl
+    def apply_diff(self, layer_id, diff):
+        return unpack_layer(diff, str(self.tree(layer_id)))
+
+
+class RootOwnsNewLayers(Mutant):
+    """The root of a new base layer belongs to the host's root, whatever the ID mapping."""
+
+    caught_in = "content"
+
+    def fill(self, layer_id, parent_id):
+        super().fill(layer_id, parent_id)
+        if not parent_id:
+            os.chown(self.tree(layer_id), os.geteuid(), os.getegid())

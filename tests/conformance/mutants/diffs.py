@@ -6,9 +6,11 @@ import io
 import os
 import shutil
 import stat
+from contextlib import suppress
 from pathlib import Path
 
-from layerstore_core import ChangeKind, IterStream, compare_trees, copy_tree, hookimpl, pack_changes
+from layerstore_core import ChangeKind, IterStream, TreeFiles, compare_trees, copy_tree, hookimpl, pack_changes
+from layerstore_core.sdk import read_xattrs
 from tests.conformance.mutants.base import Mutant, unpack_into
 
 
@@ -156,3 +158,45 @@ class FollowsNamesOutOfTheLayer(Mutant):
                 pass
 
         return Files()
+
+
+class OverlooksTheOwnerOfTheRoot(Mutant):
+    """`changes` does not look at the owner of `/`."""
+
+    caught_in = "diffs"
+
+    @hookimpl
+    def changes(self, layer_id, parent_id):
+        tree = self.tree(layer_id)
+        found = compare_trees(tree, self.tree(parent_id) if parent_id else None)
+        if parent_id:
+            own, other = tree.stat(), self.tree(parent_id).stat()
+            if own.st_mode == other.st_mode and read_xattrs(tree) == read_xattrs(self.tree(parent_id)):
+                found = [change for change in found if change.path != b"/"]
+        return found
+
+    @hookimpl
+    def diff(self, layer_id, parent_id):
+        chunks = pack_changes(self.tree(layer_id), self.changes(layer_id, parent_id))
+        return io.BufferedReader(IterStream(chunks))
+
+
+class ClosesADescriptorTwice(Mutant):
+    """A second `close` of a `diff_getter` closes the same number again, which may be another file by then."""
+
+    caught_in = "diffs"
+
+    @hookimpl
+    def diff_getter(self, layer_id):
+        files = TreeFiles(str(self.tree(layer_id)))
+        root = os.open(self.tree(layer_id), os.O_PATH)
+
+        class Getter:
+            open = staticmethod(files.open)
+
+            def close(self):
+                files.close()
+                with suppress(OSError):
+                    os.close(root)
+
+        return Getter()

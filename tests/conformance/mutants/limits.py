@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 
-from layerstore_core import copy_tree
-from tests.conformance.mutants.base import Mutant
+from layerstore_core import copy_tree, hookimpl
+from tests.conformance.mutants.base import Mutant, unpack_into
+from tests.conformance.mutants.pooling import Pooling
 
 
 class ForgetsDeepParents(Mutant):
@@ -40,3 +41,16 @@ class ManglesLongNames(Mutant):
             for name in names:
                 if len(os.fsencode(name)) > 200:
                     os.rename(os.path.join(where, name), os.path.join(where, name[:200]))
+
+
+class NeedsOneMoreName(Pooling):
+    """Each file is kept once, as hard links. When it has as many names as possible, a layer with it is refused."""
+
+    caught_in = "limits"
+
+    @hookimpl
+    def apply_diff(self, layer_id, diff):
+        inherited = self.files(layer_id)
+        size = unpack_into(self, layer_id, diff)
+        self.pool(layer_id, inherited)
+        return size

@@ -67,3 +67,18 @@ class UnmountsItsOwnOnly(Mounting):
         while os.path.ismount(self.tree(layer_id)):
             subprocess.run(["umount", self.tree(layer_id)], check=True)
         remove_tree(str(self.tree(layer_id)))
+
+
+class NotesEachStart(Mutant):
+    """Each instance notes when it was started, also one that must write nothing."""
+
+    caught_in = "restart"
+
+    def __init__(self, context) -> None:
+        super().__init__(context)
+        if self.home.is_dir():
+            (self.home / ".started").write_text("x")
+
+    @hookimpl
+    def layer_ids(self):
+        return [name for name in Correct.layer_ids(self) if not name.startswith(".")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import tarfile
 
 from layerstore_core import LayerStream, copy_tree, hookimpl, remove_tree
@@ -11,6 +12,7 @@ from layerstore_core.verify.check_tree import check_tree
 from layerstore_core.verify.unpack_rights import UnpackRights
 from tests.conformance.mutants.base import Correct, Mutant, unpack_into
 from tests.conformance.mutants.link_farm import LinkFarm, link_tree
+from tests.conformance.mutants.pooling import Pooling, without_links
 
 
 class SharesHardLinksWithTheParent(Mutant):
@@ -120,3 +122,35 @@ class ReportsUndamagedTrees(Mutant):
         return check_tree(
             str(self.tree(layer_id)), None, entries, rights=UnpackRights(self.home), id_mapping=self.context.id_mapping
         )
+
+
+class LosesTheOwnerOfTheRoot(Mutant):
+    """An entry for `/` in a tar sets its mode, time and attributes, but not its owner."""
+
+    caught_in = "snapshots"
+
+    @hookimpl
+    def apply_diff(self, layer_id, diff):
+        tree = self.tree(layer_id)
+        before = tree.stat()
+        size = unpack_into(self, layer_id, diff)
+        mode = tree.stat().st_mode
+        os.chown(tree, before.st_uid, before.st_gid)
+        tree.chmod(stat.S_IMODE(mode))
+        return size
+
+
+class LinksPooledFiles(Pooling):
+    """Each file is kept once, as hard links, and a hard-link entry changes the metadata of this one file."""
+
+    caught_in = "snapshots"
+
+    @hookimpl
+    def apply_diff(self, layer_id, diff):
+        tar = diff.read()
+        plain, links = without_links(tar)
+        inherited = self.files(layer_id)
+        size = unpack_into(self, layer_id, LayerStream.over(io.BytesIO(plain)))
+        self.pool(layer_id, inherited)
+        unpack_into(self, layer_id, LayerStream.over(io.BytesIO(links)))
+        return size

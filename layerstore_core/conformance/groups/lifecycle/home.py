@@ -70,7 +70,7 @@ class HomeTests(ConformanceTests):
 
         Otherwise a service for two users shows one of them the files of the other.
         """
-        other = DriverRig(bench.name, bench.factory, bench.options, bench.root / "another-root", bench.note)
+        other = bench.another("another-root")
         with other:
             base, layer = bench.layer([file(b"first", b"1")]), bench.new_id()
             other.layer([file(b"second", b"2"), file(b"more")], layer_id=base)

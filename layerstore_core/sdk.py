@@ -17,7 +17,7 @@ used, so `import layerstore_core.sdk` costs next to nothing.
 | comparing two files | `same_status`, `same_content`, `is_new_root` |
 | sparse files | `may_have_holes`, `copy_extents` |
 | trees of hard links; the files that `unpack_layer(…, on_file=…)` passes | `link_tree`, `MadeFile` |
-| sizes of changes | `changed_size`, `changed_usage` |
+| sizes of changes | `changed_usage` |
 | diffs by what the file system knows, and by its own whiteouts | `TouchedPaths`, `compare_upper`, `WhiteoutStyle` |
 | sizes in options, and the words for what was being done when a system call failed | `parse_size`, `while_doing` |
 | the hook `check_tree`: comparing two whole trees | `check_tree`, `UnpackRights` |
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from layerstore_core.base.systemd import notify_systemd, passed_socket
     from layerstore_core.base.units import parse_size
     from layerstore_core.diff.change import TouchedPaths
-    from layerstore_core.diff.size import changed_size, changed_usage
+    from layerstore_core.diff.size import changed_usage
     from layerstore_core.diff.upper import compare_upper
     from layerstore_core.driver.bound import BoundDriver
     from layerstore_core.driver.services.directory import DirectoryDriver
@@ -94,7 +94,6 @@ _HOMES = {
     "TreeWalk": "tree.walk",
     "UnpackRights": "verify.unpack_rights",
     "WhiteoutStyle": "unpack.whiteout_style",
-    "changed_size": "diff.size",
     "changed_usage": "diff.size",
     "check_tree": "verify.check_tree",
     "compare_upper": "diff.upper",
@@ -139,7 +138,6 @@ __all__ = [
     "TreeWalk",
     "UnpackRights",
     "WhiteoutStyle",
-    "changed_size",
     "changed_usage",
     "check_tree",
     "compare_upper",

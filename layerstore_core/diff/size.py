@@ -10,16 +10,6 @@ from layerstore_core.diff.change import Change, ChangeKind
 from layerstore_core.tree.walk import TreeWalk
 
 
-def changed_size(root: str, changes: Iterable[Change]) -> int:
-    """Return the bytes of added and changed regular files, each inode once.
-
-    Args:
-        root: the tree that was changed.
-        changes: as `compare_trees` returns them.
-    """
-    return changed_usage(root, changes)[0]
-
-
 def changed_usage(root: str, changes: Iterable[Change]) -> tuple[int, int]:
     """Return the bytes of added and changed regular files, and how many files of any type were added or changed.
 

@@ -12,7 +12,7 @@ from hypothesis import event, given
 from layerstore_overlay.lowers import LowerLayers
 
 from layerstore_core import compare_trees
-from layerstore_core.sdk import changed_size
+from layerstore_core.sdk import changed_usage
 from tests.without_kernels import plain_way
 
 from .conftest import build, entry, stream
@@ -128,7 +128,7 @@ def test_changes_are_the_same_as_those_of_comparing_the_merged_trees(chain, step
         assert shown(native) == shown(expected)
         with plain_way():
             assert driver.changes(top, below) == native
-        assert driver.diff_size(top, below) == changed_size(merged, expected)
+        assert driver.diff_size(top, below) == changed_usage(merged, expected)[0]
         with driver.diff(top, below) as file:
             tar = file.read()
         # Applying the diff to the parent gives the same tree: in a layer of its own, and in the same directory.

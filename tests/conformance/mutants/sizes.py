@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from layerstore_core import ChangeKind, compare_trees, hookimpl
-from layerstore_core.sdk import changed_size
+from layerstore_core.sdk import changed_usage
 from tests.conformance.mutants.base import Mutant, unpack_into
 
 
@@ -61,5 +61,5 @@ class CountsNamesNotFiles(Mutant):
     @hookimpl
     def usage(self, layer_id, parent_id):
         changes = compare_trees(self.tree(layer_id), self.tree(parent_id) if parent_id else None)
-        size = changed_size(str(self.tree(layer_id)), changes)
+        size = changed_usage(str(self.tree(layer_id)), changes)[0]
         return size, sum(change.kind is not ChangeKind.DELETE for change in changes)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from layerstore_core.conformance.recorder import FILE_SYSTEM, NOTE
+from layerstore_core.conformance.recorder import FILE_SYSTEM
 from layerstore_core.conformance.rig import DriverRig, file_system_of
 from layerstore_core.errors import DriverNotSupported
 
@@ -23,11 +23,15 @@ class ConformanceTests:
         options: options for the driver, as in a configuration file.
         factory: the driver's class, or a function that takes a `DriverContext`, for a driver without an entry point.
             Put a function into `staticmethod`.
+        known_limits: the tests that the driver is known to fail, each with the reason:
+            `{"limits: test_long_names": "the file system refuses names of more than 251 bytes"}`. `None`: those that
+            the driver's package declares, by an entry point of the group `layerstore.known_limits`.
     """
 
     driver: ClassVar[str] = ""
     options: ClassVar[Mapping[str, Any]] = {}
     factory: ClassVar[Callable[..., Any] | None] = None
+    known_limits: ClassVar[Mapping[str, str] | None] = None
 
     #: The group of a mixin's tests.
     group: ClassVar[str] = ""
@@ -44,24 +48,26 @@ class ConformanceTests:
     def bench(self, request: pytest.FixtureRequest, conformance_root: Path) -> Iterator[DriverRig]:
         """Yield a rig: a new root with an instance of the driver. Afterwards remove the layers and the root."""
 
-        def note(text: str) -> None:
-            request.node.user_properties.append((NOTE, text))
+        def report(kind: str, text: str) -> None:
+            request.node.user_properties.append((kind, text))
 
         directory = conformance_root / secrets.token_hex(4)
-        # Read from the class's dictionary: as an attribute, a function would become a method.
-        factory = type(self).__dict__.get("factory", type(self).factory)
-        factory = factory.__func__ if isinstance(factory, staticmethod) else factory
         try:
-            rig = DriverRig(_name_of(type(self)), factory, self.options, directory, note)
+            rig = DriverRig(name_of(type(self)), type(self).factory, self.options, directory, report)
         except DriverNotSupported as error:
             pytest.skip(f"the driver says that it cannot work here: {error}")
-        request.node.user_properties.append((FILE_SYSTEM, file_system_of(rig.root)))
+        report(FILE_SYSTEM, file_system_of(rig.root))
         rig.examples = request.config.getoption("--conformance-examples", None) or 0
         with rig:
             yield rig
 
 
-def _name_of(suite: type[ConformanceTests]) -> str:
+def name_of(suite: type[ConformanceTests]) -> str:
+    """Return the name of the driver that a class of tests is for.
+
+    Raises:
+        UsageError: the class does not name it.
+    """
     name = suite.driver or getattr(suite.factory, "driver_name", "")
     if not name:
         raise pytest.UsageError(

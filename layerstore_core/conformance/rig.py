@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any, BinaryIO, Final, Literal, Self
 
 from layerstore_core.config.model import StoreConfig
+from layerstore_core.conformance.recorder import COULD_DECLARE, NOT_TRIED, NOTE
 from layerstore_core.conformance.tars import Item, tar_of
 from layerstore_core.conformance.trees import Tree, read_tree
 from layerstore_core.driver import registry
@@ -43,7 +44,7 @@ class DriverRig:
         factory: the driver's class, or a function that returns a driver. `None`: the installed driver of this name.
         options: the driver's options.
         root: a directory that does not exist yet, on the file system that the driver needs.
-        note: called with facts for the reader of the report.
+        report: called with the kind of a fact for the report (`NOTE`, `NOT_TRIED`, …) and the fact.
         settings: further settings of the store, as `StoreConfig` has them.
 
     Attributes:
@@ -57,7 +58,7 @@ class DriverRig:
         factory: DriverFactory | None,
         options: Mapping[str, Any],
         root: Path,
-        note: Callable[[str], None] = lambda _: None,
+        report: Callable[[str, str], None] = lambda *_: None,
         *,
         settings: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
@@ -65,7 +66,9 @@ class DriverRig:
         self.factory: Final = factory if factory is not None else registry.load_driver(name)
         self.options: Final = dict(options)
         self.root: Final = root
-        self.note: Final = note
+        self.report: Final = report
+        #: The hooks that were called, in the order of their first calls.
+        self.called: Final[dict[str, None]] = {}
         self.is_root: Final = os.geteuid() == 0
         self.examples = 0
         self._settings = settings
@@ -103,8 +106,12 @@ class DriverRig:
         except BaseException:
             locks.close()
             raise
+        self._watch_calls(driver)
         self._opened.append((driver, locks))
         return driver
+
+    def _watch_calls(self, driver: BoundDriver) -> None:
+        driver.plugins.add_hookcall_monitoring(lambda name, *_: self.called.setdefault(name), lambda *_: None)
 
     def reopen(self) -> BoundDriver:
         """Close all instances, and open a new one, as if one process has ended and another begins."""
@@ -128,14 +135,31 @@ class DriverRig:
         config = self.config(root, durability=durability)
         locks = RootLocks(config.root / "layerstore" / "locks")
         try:
-            store = LayerStore(
-                make_context(config, bind_driver(self.factory, self.name, config, locks, wrappers), locks)
-            )
+            driver = bind_driver(self.factory, self.name, config, locks, wrappers)
+            self._watch_calls(driver)
+            store = LayerStore(make_context(config, driver, locks))
         except BaseException:
             locks.close()
             raise
         with store:
             yield store
+
+    # The report
+
+    def note(self, text: str) -> None:
+        """Add a fact for the reader of the report."""
+        self.report(NOTE, text)
+
+    def not_tried(self, reason: str) -> None:
+        """Say what the test leaves out, and why: if nothing fails, it counts as "not tried", and not as passed.
+
+        A test that leaves out all calls `pytest.skip`.
+        """
+        self.report(NOT_TRIED, reason)
+
+    def could_declare(self, capability: str, because: str) -> None:
+        """Name a capability that the driver has shown, and does not declare."""
+        self.report(COULD_DECLARE, f"{capability}: {because}")
 
     # Layers
 
@@ -196,12 +220,22 @@ class DriverRig:
 
     # The driver's internals
 
+    @property
+    def instance(self) -> object:
+        """The object that the driver's class has made."""
+        return self.driver.plugins.get_plugin(f"driver {self.driver.name}")
+
+    def implementation(self, hook: str) -> Callable[..., object] | None:
+        """Return the driver's own function for a hook. Return `None` if the fallback answers."""
+        for implementation in getattr(self.driver.plugins.hook, hook).get_hookimpls():
+            if implementation.plugin_name.startswith("driver "):
+                found: Callable[..., object] = implementation.function
+                return found
+        return None
+
     def implements(self, hook: str) -> bool:
         """Return whether the driver itself implements this hook, not only the fallback."""
-        return any(
-            implementation.plugin_name.startswith("driver ")
-            for implementation in getattr(self.driver.plugins.hook, hook).get_hookimpls()
-        )
+        return self.implementation(hook) is not None
 
     def layer_ids(self) -> set[str] | None:
         """Return the IDs of the driver's layers. Return `None` if the driver cannot list them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,10 @@ class TestInstalledDriver(DriverConformance):
 """
 
 
+#: pytest's exit code for a wrong use of it.
+_USAGE: Final = 4
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """The settings of a run.
@@ -36,6 +41,7 @@ class Request:
         options: options for the driver.
         root: a directory on the file system that the driver needs. `None` for a temporary one.
         only: the groups to run. Empty for all.
+        test: an expression of pytest that chooses tests by their names. Empty for all.
         seed: the seed of the random sequences. `None` for a random one.
         speed: whether to measure the speed too.
         examples: the number of random sequences to try. `None` for the kit's default.
@@ -47,6 +53,7 @@ class Request:
     options: Mapping[str, str] = field(default_factory=dict)
     root: Path | None = None
     only: Sequence[str] = ()
+    test: str = ""
     seed: int | None = None
     speed: bool = False
     examples: int | None = None
@@ -62,7 +69,8 @@ def run_installed(request: Request, output: IO[bytes] | None = None) -> Run:
         output: the file for pytest's own output. `None` discards the output.
 
     Raises:
-        ConfigError: pytest or hypothesis is not installed.
+        ConfigError: a package that the kit needs is not installed, or the request, or the driver's declaration of its
+            known limits, cannot be used.
         DriverNotFound: there is no such driver.
         LayerStoreError: pytest ended without a report.
     """
@@ -80,18 +88,26 @@ def run_installed(request: Request, output: IO[bytes] | None = None) -> Run:
             done = subprocess.run(
                 [sys.executable, "-m", "pytest", *_arguments(request, directory, report)],
                 stdout=output or log,
-                stderr=subprocess.STDOUT,
+                stderr=log,
                 env={name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
                 check=False,
             )
             # 0: all tests passed; 1: some failed; 5: there was no test.
             if done.returncode not in (0, 1, 5) or not report.exists():
                 log.seek(0)
-                raise LayerStoreError(
-                    f"the tests could not be run (pytest ended with {done.returncode}):\n"
-                    + log.read().decode("utf-8", "replace")[-4000:]
-                )
-        return run_from(json.loads(report.read_text(encoding="utf-8")))
+                raise _problem(done.returncode, log.read().decode("utf-8", "replace"))
+        run = run_from(json.loads(report.read_text(encoding="utf-8")))
+    if not run.drivers:
+        raise ConfigError(f"no test was run: no test of the kit has the name {request.test!r}")
+    return run
+
+
+def _problem(code: int, log: str) -> LayerStoreError:
+    """Return the error for a run without a report. What pytest says of a wrong use is the message."""
+    _, found, message = log.rpartition("ERROR: ")
+    if code == _USAGE and found:
+        return ConfigError(message.strip())
+    return LayerStoreError(f"the tests could not be run (pytest ended with {code}):\n{log[-4000:]}")
 
 
 def require_extra() -> None:
@@ -121,8 +137,11 @@ def _arguments(request: Request, directory: Path, report: Path) -> list[str]:
     only = ["model"] if request.replay is not None else list(request.only)
     for group in only:
         arguments += ["--conformance-only", group]
-    if request.seed is not None:
-        arguments += ["--hypothesis-seed", str(request.seed)]
+    # The seed is in the report, so that any run can be repeated.
+    seed = secrets.randbits(32) if request.seed is None else request.seed
+    arguments += ["--hypothesis-seed", str(seed)]
+    if request.test:
+        arguments += ["-k", request.test]
     if request.speed:
         arguments.append("--conformance-speed")
     if request.examples is not None:

@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Final
+from typing import Any, Final
 
 from layerstore_core.conformance.tars import Item
 from layerstore_core.diff.change import Change, ChangeKind
@@ -35,6 +35,8 @@ _OF_ENTRIES: Final = {
 _RIGHTS_TO_READ: Final = {"file": 0o400, "directory": 0o700, "fifo": 0o400}
 #: Content of more bytes than this is represented by its length and digest.
 _SHOWN: Final = 64
+#: The number of differences that a message has.
+_FIRST: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,12 +175,16 @@ def differences(found: Tree, wanted: Tree, *, root: bool = True) -> list[str]:
         elif path not in wanted:
             lines.append(f"{name} should not be there (a {found[path].kind})")
         else:
-            lines += [
-                f"{name}: {one.name} is {_show(one.name, found[path])}, not {_show(one.name, wanted[path])}"
-                for one in fields(Node)
-                if getattr(found[path], one.name) != getattr(wanted[path], one.name)
-            ]
+            lines += _of_nodes(name, found[path], wanted[path])
     return lines
+
+
+def _of_nodes(name: str, found: Node, wanted: Node) -> list[str]:
+    return [
+        f"{name}: {one.name} is {_show(one.name, found)}, not {_show(one.name, wanted)}"
+        for one in fields(Node)
+        if getattr(found, one.name) != getattr(wanted, one.name)
+    ]
 
 
 def _show(name: str, node: Node) -> str:
@@ -189,7 +195,7 @@ def _show(name: str, node: Node) -> str:
 
 
 def must_be(found: Tree, wanted: Tree, what: str, *, root: bool = True) -> None:
-    """Fail if two trees differ. The message has the first 20 differences.
+    """Fail if two trees differ. The message has the first differences.
 
     Args:
         found: the actual tree.
@@ -198,7 +204,19 @@ def must_be(found: Tree, wanted: Tree, what: str, *, root: bool = True) -> None:
         root: whether to compare the root's own metadata.
     """
     lines = differences(found, wanted, root=root)
-    assert not lines, f"{what}:\n  " + "\n  ".join(lines[:20]) + (f"\n  and {len(lines) - 20} more" * (len(lines) > 20))
+    assert not lines, "\n  ".join([f"{what}:", *first_of(lines)])
+
+
+def first_of(lines: list[str]) -> list[str]:
+    """Return the first differences, and how many more there are."""
+    return [*lines[:_FIRST], f"and {len(lines) - _FIRST} more"] if len(lines) > _FIRST + 1 else lines
+
+
+def summary_of_differences(found: Any, wanted: Any) -> list[str]:
+    """Return what differs in two trees, or two nodes, as pytest shows it after a comparison."""
+    if isinstance(found, Node):
+        return [f"{found.kind} == {wanted.kind}, where", *first_of(_of_nodes("it", found, wanted))]
+    return ["both trees are the same, where", *first_of(differences(found, wanted))]
 
 
 def expected_changes(after: Tree, before: Tree) -> list[Change]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from layerstore_core._version import __version__
-from layerstore_core.base.plugins import DRIVERS, WRAPPERS, entry_point_names, installed_entry_points
+from layerstore_core.base.plugins import DRIVERS, KNOWN_LIMITS, WRAPPERS, entry_point_names, installed_entry_points
 from layerstore_core.config.sources import did_you_mean
 from layerstore_core.driver.context import DriverContext
 from layerstore_core.errors import (
@@ -96,6 +96,24 @@ def load_wrappers() -> list[tuple[str, object]]:
                 f"{_name(point, 'wrapper')} cannot be created: {type(error).__name__}: {error}"
             ) from error
     return wrappers
+
+
+def load_known_limits(name: str) -> object:
+    """Import what a driver's package declares that the driver is known not to do. It may be anything.
+
+    The entry point has the driver's name, and counts only in the package that has the driver.
+
+    Returns:
+        The object, and an empty mapping if there is no such entry point.
+
+    Raises:
+        DriverNotFound: the object cannot be imported.
+    """
+    owners = {_describe(point).distribution for point in installed_entry_points(DRIVERS) if point.name == name}
+    for point in installed_entry_points(KNOWN_LIMITS):
+        if point.name == name and _describe(point).distribution in owners:
+            return _load(point, "the list of known limits")
+    return {}
 
 
 def load_options(reference: str, driver: str) -> type:

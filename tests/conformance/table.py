@@ -53,7 +53,7 @@ written this page. It is no part of the gate, where each mutant meets its own gr
 def caught_by() -> dict[str, str]:
     """Return the test that caught each mutant when the docs' table was made."""
     rows = [line.strip("| ").split(" | ") for line in DOCUMENT.read_text().splitlines() if line.startswith("| ")]
-    return {name: test.removesuffix(" (afterwards)") for name, _, _, test in rows}
+    return {name: test.strip("`") for name, _, _, test in rows}
 
 
 def run(tests: str = "known", names: Sequence[str] = (), root: Path | None = None) -> dict[str, list[tuple[str, str]]]:
@@ -100,8 +100,8 @@ def text_of(failed: dict[str, list[tuple[str, str]]]) -> str:
     """Return the document."""
     lines = []
     for name, mutant in MUTANTS.items():
-        caught = next((test for group, test in failed[name] if group == mutant.caught_in), "**nothing**")
-        lines.append(f"| {name} | {mutant.__doc__} | {mutant.caught_in} | {caught} |")
+        caught = next((test for group, test in failed[name] if group == mutant.caught_in), "nothing")
+        lines.append(f"| {name} | {mutant.__doc__} | {mutant.caught_in} | `{caught}` |")
     return _HEAD + "\n".join(lines) + "\n"
 
 

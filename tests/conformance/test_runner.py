@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from tests.conformance.conftest import flat
+
 STEPS = [
     {"do": "register", "layer": "l1", "parent": "", "entries": [["file", "a", "1"], ["directory", "d", ""]]},
     {"do": "create", "layer": "w1", "parent": "l1"},
@@ -36,16 +38,21 @@ def test_conformance_of_a_correct_driver(conformance, tmp_path) -> None:
     done = conformance(
         "vfs", "--only", "sizes", "--only", "model", "--seed", "1", "--examples", "2", "--root", str(root), *reports
     )
-    assert done.stdout.startswith("driver vfs (layerstore-driver-vfs 0.1.0): passed\n")
+    assert done.stdout.startswith("driver vfs (layerstore-driver-vfs 0.1.0): passed 2 of 13 groups\n")
+    assert "2 random sequences, seed 1, 20" in done.stdout
+    assert "\nchosen: 2 random sequences, of 15\n" in done.stdout
     (driver,) = json.loads((tmp_path / "r.json").read_text())["drivers"]
     assert [(group["group"], group["failed"]) for group in driver["groups"]] == [("sizes", 0), ("model", 0)]
+    assert driver["verdict"] == "incomplete" and driver["badge"]["message"] == "passed 2 of 13 groups"
     assert "| sizes | ✅ passed |" in (tmp_path / "r.md").read_text()
     assert list(root.iterdir()) == []
 
 
 def test_a_script_of_the_model_is_replayed(conformance, tmp_path) -> None:
     (tmp_path / "x.script").write_text("# by hand\n" + "".join(json.dumps(step) + "\n" for step in STEPS))
-    assert "model         passed        1 of 1" in conformance("vfs", "--replay", str(tmp_path / "x.script")).stdout
+    done = conformance("vfs", "--replay", str(tmp_path / "x.script"))
+    assert "model passed 1 of 1" in flat(done.stdout)
+    assert "chosen: a sequence that was replayed" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 DRIVERS: Final = "layerstore.drivers"
 WRAPPERS: Final = "layerstore.wrappers"
+#: What a driver is known not to do, for the conformance kit.
+KNOWN_LIMITS: Final = "layerstore.known_limits"
+_GROUPS: Final = (DRIVERS, WRAPPERS, KNOWN_LIMITS)
 
 #: The entry points of all packages by group, and the state of Python's path when they were read.
 _read: tuple[object, dict[str, list[EntryPoint]]] | None = None
@@ -26,7 +29,7 @@ def installed_entry_points(group: str) -> list[EntryPoint]:
     They are read once, and again after a package was installed or removed.
 
     Args:
-        group: `DRIVERS` or `WRAPPERS`.
+        group: `DRIVERS`, `WRAPPERS` or `KNOWN_LIMITS`.
     """
     try:
         return list(_entry_points()[group])
@@ -54,12 +57,12 @@ def _entry_points() -> dict[str, list[EntryPoint]]:
     global _read
     state = _state_of_path()
     if _read is None or _read[0] != state:
-        points = read_entry_points((DRIVERS, WRAPPERS))
+        points = read_entry_points(_GROUPS)
         if points is None:
             from importlib_metadata import entry_points  # lazy: it takes 20 ms to load
 
             points = _own(entry_points())
-        _read = state, {group: [point for point in points if point.group == group] for group in (DRIVERS, WRAPPERS)}
+        _read = state, {group: [point for point in points if point.group == group] for group in _GROUPS}
     return _read[1]
 
 

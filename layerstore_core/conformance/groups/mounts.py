@@ -267,7 +267,7 @@ class MountTests(ConformanceTests):
             try:
                 stack.enter_context(mounted_by_engine([MountSpec.bind(str(volume), read_only=False)], path / "data"))
             except CannotMount:
-                bench.note("this user may not mount: volumes in layers were not tried")
+                bench.not_tried("this user may not mount, and so no volume was in the layer")
             bench.driver.put(layer)
             with suppress(OSError):
                 bench.driver.remove(layer)
@@ -288,7 +288,7 @@ def _mounted(bench: DriverRig, layer: str, *, read_only: bool = False) -> Iterat
     except CannotMount as error:
         if [mount.type for mount in mounts] != ["bind"]:
             pytest.skip(f"this user may not mount: {error}")
-        bench.note("this user may not mount: the engine's mounts were not tried")
+        bench.not_tried("this user may not mount, and so the directory was used without an engine's mount")
         yield Path(mounts[0].source)
         return
     try:

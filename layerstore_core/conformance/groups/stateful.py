@@ -15,11 +15,11 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 
 from layerstore_core.conformance.base import ConformanceTests
 from layerstore_core.conformance.model import Player, replay
+from layerstore_core.conformance.results import EXAMPLES
 from layerstore_core.conformance.rig import DriverRig
 from layerstore_core.conformance.scripts import InvalidScript, Step, read_script, shorten, write_script
 
-#: The number of sequences that are tried, and the greatest number of steps of each.
-_EXAMPLES: Final = 15
+#: The greatest number of steps of a sequence.
 _STEPS: Final = 20
 #: The number of seconds for shortening a sequence that fails.
 _SHORTENING: Final = 20.0
@@ -56,7 +56,7 @@ class ModelTests(ConformanceTests):
             def __init__(self) -> None:
                 super().__init__(fresh=lambda: _fresh(bench), script=script)
 
-        examples = config.getoption("--conformance-examples", None) or _EXAMPLES
+        examples = config.getoption("--conformance-examples", None) or EXAMPLES
         try:
             run_state_machine_as_test(
                 Machine,

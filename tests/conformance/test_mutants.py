@@ -39,7 +39,8 @@ def test_the_table_of_mutants_in_the_docs_is_up_to_date(failed) -> None:
 
 def rows(text: str) -> list[str]:
     """Return the lines, without the test that catches a race first: it differs from run to run."""
-    return [line.rsplit("|", 2)[0] if "| concurrency |" in line else line for line in text.splitlines()]
+    races = ("| concurrency |", "| ReturnsBeforeFilesAreComplete |")
+    return [line.rsplit("|", 2)[0] if any(race in line for race in races) else line for line in text.splitlines()]
 
 
 def test_every_group_catches_a_mutant() -> None:

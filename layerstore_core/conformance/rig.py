@@ -212,7 +212,7 @@ class DriverRig:
             name: the directory's name.
             settings: further settings of the store.
         """
-        return DriverRig(self.name, self.factory, self.options, self.root / name, self.note, settings=settings)
+        return DriverRig(self.name, self.factory, self.options, self.root / name, self.report, settings=settings)
 
     def forget(self, layer_id: str) -> None:
         """Do not remove this layer at the end."""

@@ -11,6 +11,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -70,21 +71,25 @@ class MadeFile:
             src_dir_fd: a descriptor of the directory that a relative path begins in.
 
         Raises:
-            OSError: a name cannot be replaced, such as with EMLINK if the other file has as many names as a file can
-                have. The names before it are replaced.
+            OSError: the names cannot be replaced, such as with EMLINK if the other file would have more names than a
+                file can have. Then none of them is, unless rename(2) fails.
         """
-        for path in (self.name, *self.others):
-            above, _, base = path.rpartition(b"/")
-            directory = self._tree.enter(above)
-            aside = b".wh..wh.layerstore-" + os.urandom(8).hex().encode()
-            os.link(source, aside, src_dir_fd=src_dir_fd, dst_dir_fd=directory.fd, follow_symlinks=False)
-            try:
-                os.rename(aside, base, src_dir_fd=directory.fd, dst_dir_fd=directory.fd)
-            except BaseException:
-                os.unlink(aside, dir_fd=directory.fd)
-                raise
-            if same_file(aside, base, directory.fd):
-                os.unlink(aside, dir_fd=directory.fd)  # rename(2) does nothing if both are names of one file
+        asides: list[tuple[bytes, bytes, bytes]] = []
+        try:
+            for path in (self.name, *self.others):
+                above, _, base = path.rpartition(b"/")
+                aside = b".wh..wh.layerstore-" + os.urandom(8).hex().encode()
+                directory = self._tree.enter(above).fd
+                os.link(source, aside, src_dir_fd=src_dir_fd, dst_dir_fd=directory, follow_symlinks=False)
+                asides.append((above, aside, base))
+            for above, aside, base in asides:
+                directory = self._tree.enter(above).fd
+                os.rename(aside, base, src_dir_fd=directory, dst_dir_fd=directory)
+        finally:
+            # After an error, or if both were names of one file already: then rename(2) has done nothing.
+            for above, aside, _ in asides:
+                with suppress(FileNotFoundError):
+                    os.unlink(aside, dir_fd=self._tree.enter(above).fd)
 
 
 class MadeFiles:
@@ -177,11 +182,3 @@ def hashed(chunks: Iterator[memoryview], digest: hashlib._Hash) -> Iterator[memo
     for chunk in chunks:
         digest.update(chunk)
         yield chunk
-
-
-def same_file(name: bytes, other: bytes, directory: int) -> bool:
-    """Return whether two names in a directory are those of one file; `False` if one of them is missing."""
-    try:
-        return os.path.samestat(*(os.stat(one, dir_fd=directory, follow_symlinks=False) for one in (name, other)))
-    except FileNotFoundError:
-        return False

@@ -132,10 +132,12 @@ class PoolDriver(DirectoryDriver):
         tree = self.tree(layer_id)
         return [] if inside.is_directory(tree) else [f"{tree} is missing: the layer is not whole"]
 
+    @hookimpl
     def check_home(self) -> list[str]:
         """Read all files of the pool, and return which of them are damaged, and which layers have them."""
         return self._pool.check()
 
+    @hookimpl
     def repair_home(self) -> list[str]:
         """Repair damaged files of the pool, where it has the same content in another file, too."""
         with self.context.lock("pool"):

@@ -21,7 +21,7 @@ from layerstore_core.driver.services import served_mount
 from layerstore_core.sdk import ServedMount, is_mount_point
 from tests.child_processes import children
 from tests.conftest import needs_root
-from tests.ordinary_users import OrdinaryUsers, why_no_users
+from tests.ordinary_users import OrdinaryUsers
 
 needs_fuse = pytest.mark.skipif(
     not (os.path.exists("/dev/fuse") and shutil.which("fuse-overlayfs") and shutil.which("fusermount3")),
@@ -202,13 +202,8 @@ class TestRealMounts:
 
 
 @needs_fuse
-@pytest.mark.skipif(bool(why_no_users()), reason=why_no_users())
-def test_an_ordinary_user_without_a_namespace(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_an_ordinary_user_without_a_namespace(users: OrdinaryUsers) -> None:
     """`fusermount3` mounts and unmounts. The device is one that every user may open, as udev makes it."""
-    directory = tmp_path_factory.mktemp("users")
-    for path in (directory, *directory.parents[:2]):
-        path.chmod(0o755)
-    users = OrdinaryUsers(directory)
     device = 'mknod "$HERE/fuse" c 10 229; chmod 666 "$HERE/fuse"; mount --bind "$HERE/fuse" /dev/fuse'
     assert users.run('"$PYTHON" -c "$PROGRAM" "$HOME"', before=device, PROGRAM=PROGRAM) == ["done"]
 

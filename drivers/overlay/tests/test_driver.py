@@ -28,7 +28,7 @@ def write(path, text):
 def test_a_base_layer_is_its_own_directory_and_others_are_mounted(driver, place):
     build(driver, "base", "", entry("file", "below"))
     assert driver.get("base", "") == str(place / "overlay2/base/diff")
-    driver.create_read_write("rw", "base", {})
+    driver.create_read_write("rw", "base", "", {})
     merged = driver.get("rw", "")
     assert merged == str(place / "overlay2/rw/merged")
     write(f"{merged}/file", "above")
@@ -49,7 +49,7 @@ def test_an_unknown_layer_is_refused(one_driver, call):
 
 def test_an_existing_mount_is_used_and_not_stacked(driver, place):
     build(driver, "base", "", "file")
-    driver.create_read_write("rw", "base", {})
+    driver.create_read_write("rw", "base", "", {})
     merged = driver.get("rw", "")
     write(f"{merged}/mine", "x")
     other = make_driver(place)  # like another process, or a process after a crash
@@ -64,7 +64,7 @@ def test_an_existing_mount_is_used_and_not_stacked(driver, place):
 
 def test_an_empty_mount_point_from_before_a_reboot_is_used(driver, place):
     build(driver, "base", "", "file")
-    driver.create_read_write("rw", "base", {})
+    driver.create_read_write("rw", "base", "", {})
     (place / "overlay2/rw/merged").mkdir()
     assert os.listdir(driver.get("rw", "")) == ["file"]
     driver.put("rw")
@@ -72,7 +72,7 @@ def test_an_empty_mount_point_from_before_a_reboot_is_used(driver, place):
 
 def test_another_file_system_at_the_mount_point_is_refused(one_driver, disk):
     build(one_driver, "base", "", "file")
-    one_driver.create_read_write("rw", "base", {})
+    one_driver.create_read_write("rw", "base", "", {})
     merged = disk / "overlay2/rw/merged"
     merged.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "none", merged], check=True)
@@ -84,11 +84,11 @@ def test_another_file_system_at_the_mount_point_is_refused(one_driver, disk):
 
 def test_a_parent_is_mounted_read_only_and_shows_its_files(driver):
     build(driver, "base", "", entry("file", "1"))
-    driver.create_read_write("middle", "base", {})
+    driver.create_read_write("middle", "base", "", {})
     merged = driver.get("middle", "")
     write(f"{merged}/mine", "x")
     driver.put("middle")
-    driver.create_read_write("child", "middle", {})
+    driver.create_read_write("child", "middle", "", {})
     merged = driver.get("middle", "")
     assert sorted(os.listdir(merged)) == ["file", "mine"]
     with pytest.raises(OSError, match="Read-only"):
@@ -108,8 +108,8 @@ def test_chains_of_the_declared_depth_are_mounted(place, method):
     for number in range(depth):
         build(driver, f"c{number}", below, f"file{number}")
         below = f"c{number}"
-    driver.create_read_write("long-" * 11 + "-init", below, {})
-    driver.create_read_write("long-" * 11, "long-" * 11 + "-init", {})
+    driver.create_read_write("long-" * 11 + "-init", below, "", {})
+    driver.create_read_write("long-" * 11, "long-" * 11 + "-init", "", {})
     merged = driver.get("long-" * 11, "")
     assert len(os.listdir(merged)) == depth
     write(f"{merged}/more", "x")
@@ -122,7 +122,7 @@ def test_chains_of_the_declared_depth_are_mounted(place, method):
 
 def test_removal_of_a_layer_ends_its_mount_even_in_use(driver):
     build(driver, "base", "", entry("file", "text"))
-    driver.create_read_write("rw", "base", {})
+    driver.create_read_write("rw", "base", "", {})
     merged = driver.get("rw", "")
     sleeper = subprocess.Popen(["sleep", "60"], cwd=merged)
     try:
@@ -139,7 +139,7 @@ def test_removal_of_a_layer_ends_its_mount_even_in_use(driver):
 
 def test_removal_of_a_layer_whose_mount_has_leaked_into_another_namespace(driver, place):
     build(driver, "base", "", "file")
-    driver.create_read_write("rw", "base", {})
+    driver.create_read_write("rw", "base", "", {})
     merged = driver.get("rw", "")
     # Mounts of the other namespace are private: a mount that is removed here remains there until its mount point is
     # removed.
@@ -160,7 +160,7 @@ def test_removal_of_a_layer_whose_mount_has_leaked_into_another_namespace(driver
 
 def test_removal_unmounts_file_systems_that_are_mounted_inside(one_driver, disk):
     build(one_driver, "base", "", "d/")
-    one_driver.create_read_write("rw", "base", {})
+    one_driver.create_read_write("rw", "base", "", {})
     inside = disk / "overlay2/rw/diff/inside"
     inside.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "none", inside], check=True)
@@ -170,7 +170,7 @@ def test_removal_unmounts_file_systems_that_are_mounted_inside(one_driver, disk)
 
 def test_a_mount_that_fails_leaves_no_mount_point(one_driver, disk):
     build(one_driver, "base", "", "file")
-    one_driver.create_read_write("rw", "base", {})
+    one_driver.create_read_write("rw", "base", "", {})
     # Machines that run this have no SELinux policy loaded: the label is passed to the kernel, which refuses it.
     label = "system_u:object_r:container_file_t:s0:c1,c2"
     with pytest.raises(OSError) as caught:  # noqa: PT011 - the number differs
@@ -210,7 +210,7 @@ def test_metadata_and_status(driver, place):
 
 def test_storage_options_that_are_unknown_are_refused(one_driver):
     with pytest.raises(ConfigError, match="no storage option colour"):
-        one_driver.create_read_write("rw", "", {"colour": "red"})
+        one_driver.create_read_write("rw", "", "", {"colour": "red"})
     with pytest.raises(ConfigError, match="none for a read-only layer"):
         one_driver.create("base", "", {"size": "1G"})
     assert one_driver.layer_ids() == []
@@ -224,7 +224,7 @@ def test_many_threads_with_layers_of_their_own_over_one_base(driver, place):
         try:
             for turn in range(4):
                 name = f"rw{number}-{turn}"
-                driver.create_read_write(name, "base", {})
+                driver.create_read_write(name, "base", "", {})
                 merged = driver.get(name, "")
                 write(f"{merged}/d/{number}", "changed")
                 driver.put(name)

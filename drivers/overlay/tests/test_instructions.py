@@ -54,10 +54,10 @@ def test_the_forms_of_instructions(one_driver, disk):
     home = f"{disk}/overlay2"
     build(one_driver, "base", "", "file")
     build(one_driver, "top", "base", "more")
-    one_driver.create_read_write("rw", "top", {})
+    one_driver.create_read_write("rw", "top", "", {})
     (bound,) = one_driver.mounts("base", read_only=True)
     assert (bound.type, bound.source, bound.options) == ("bind", f"{home}/base/diff", ("ro", "rbind"))
-    one_driver.create_read_write("rw-base", "", {})
+    one_driver.create_read_write("rw-base", "", "", {})
     (bound,) = one_driver.mounts("rw-base", read_only=False)
     assert (bound.source, bound.options) == (f"{home}/rw-base/diff", ("rw", "rbind"))
     (view,) = one_driver.mounts("top", read_only=True)
@@ -82,7 +82,7 @@ def test_notes_are_applied_before_the_mount(driver, target, layer_id):
     home = target.parent / "overlay2"
     assert (home / "top/unsettled").exists()
     if layer_id == "rw":
-        driver.create_read_write("rw", "top", {})
+        driver.create_read_write("rw", "top", "", {})
     found = shown(driver, layer_id, target, read_only=layer_id == "top")
     assert found["."][:2] == (oct(0o40700), 7)
     assert found.keys() == {".", "own", "file", "more"}
@@ -95,8 +95,8 @@ def test_opaque_roots_hide_what_is_below(driver, target, read_only):
     build(driver, "base", "", "hidden", "d/", "d/hidden")
     build(driver, "opaque", "base", ".wh..wh..opq", "own", "d/", "d/own")
     build(driver, "top", "opaque", "d/more")
-    driver.create_read_write("rw", "top", {})
-    driver.create_read_write("on-opaque", "opaque", {})
+    driver.create_read_write("rw", "top", "", {})
+    driver.create_read_write("on-opaque", "opaque", "", {})
     for layer_id, names in (("opaque", {"own", "d", "d/own"}), ("top", {"own", "d", "d/own", "d/more"})):
         assert shown(driver, layer_id, target).keys() - {"."} == names
     for layer_id in ("rw", "on-opaque"):
@@ -107,7 +107,7 @@ def test_opaque_roots_hide_what_is_below(driver, target, read_only):
 
 def test_a_writable_layer_with_an_opaque_root(driver, target):
     build(driver, "base", "", "hidden")
-    driver.create_read_write("rw", "base", {})
+    driver.create_read_write("rw", "base", "", {})
     driver.apply_diff("rw", "base", layer(".wh..wh..opq", "own"))
     with mounted_by_engine(driver.mounts("rw", read_only=False), target) as path:
         (path / "written").write_text("x")
@@ -124,7 +124,7 @@ def test_odd_names_above_the_home(place, target, name):
     try:
         build(driver, "base", "", entry("file", "below"))
         build(driver, "top", "base", entry("more", "above"))
-        driver.create_read_write("rw", "top", {})
+        driver.create_read_write("rw", "top", "", {})
         with mounted_by_engine(driver.mounts("rw", read_only=False), target) as path:
             assert sorted(os.listdir(path)) == ["file", "more"]
             (path / "written").write_text("x")
@@ -142,12 +142,12 @@ def test_128_lower_layers_of_a_home_with_a_long_path(disk):
     below = ""
     for number in range(128):
         name = f"{number:064}"
-        driver.create_read_write(name, below, {})
+        driver.create_read_write(name, below, "", {})
         with open(place / "overlay2" / name / "diff" / f"f{number}", "w"):
             pass
         driver.seal(name)
         below = name
-    driver.create_read_write("f" * 64, below, {})
+    driver.create_read_write("f" * 64, below, "", {})
     mounts = driver.mounts("f" * 64, read_only=False)
     assert len(os.fsencode(",".join(mounts[0].options))) > 2 * 4096
     with mounted_by_engine(mounts, disk / "target") as path:
@@ -158,10 +158,10 @@ def test_128_lower_layers_of_a_home_with_a_long_path(disk):
     driver.seal("f" * 64)
     for number in range(30):
         name = f"more-{number}"
-        driver.create_read_write(name, below, {})
+        driver.create_read_write(name, below, "", {})
         driver.seal(name)
         below = name
-    driver.create_read_write("last", below, {})
+    driver.create_read_write("last", below, "", {})
     with pytest.raises(MaxDepthExceeded, match=r"with 158 lower layers needs options of \d+ bytes.*at most 4095"):
         driver.mounts(below, read_only=True)
     with pytest.raises(MaxDepthExceeded):
@@ -173,7 +173,7 @@ def test_128_lower_layers_of_a_home_with_a_long_path(disk):
 
 def test_a_layer_that_is_mounted_here_is_not_given_writable(driver, target):
     build(driver, "base", "", "file")
-    driver.create_read_write("rw", "base", {})
+    driver.create_read_write("rw", "base", "", {})
     merged = driver.get("rw", "")
     with pytest.raises(OSError, match="only one mount may be writable") as refused:
         driver.mounts("rw", read_only=False)
@@ -194,9 +194,9 @@ def test_a_layer_that_is_mounted_here_is_not_given_writable(driver, target):
 
 def test_sealed_layers_and_parents_are_given_read_only_only(driver, target):
     build(driver, "base", "", "file")
-    driver.create_read_write("rw", "base", {})
+    driver.create_read_write("rw", "base", "", {})
     driver.seal("rw")
-    driver.create_read_write("child", "rw", {})
+    driver.create_read_write("child", "rw", "", {})
     for name in ("base", "rw"):
         with pytest.raises(OSError, match="sealed or has children") as refused:
             driver.mounts(name, read_only=False)
@@ -210,7 +210,7 @@ def test_sealed_layers_and_parents_are_given_read_only_only(driver, target):
 
 def test_a_sealed_layer_survives_damage_as_others_do(driver, target):
     build(driver, "base", "", "file")
-    driver.create_read_write("rw", "base", {})
+    driver.create_read_write("rw", "base", "", {})
     with mounted_by_engine(driver.mounts("rw", read_only=False), target) as path:
         (path / "written").write_text("x")
     driver.seal("rw")
@@ -250,13 +250,13 @@ def test_removal_while_somebody_else_has_a_mount(driver, target):
     volume.mkdir()
     (volume / "precious").write_text("x")
     build(driver, "base", "", "d/")
-    driver.create_read_write("rw", "", {})
+    driver.create_read_write("rw", "", "", {})
     (target.parent / "overlay2/rw/diff/data").mkdir()
     subprocess.run(["mount", "--bind", volume, target.parent / "overlay2/rw/diff/data"], check=True)
     driver.remove("rw")
     assert not driver.exists("rw")
     assert (volume / "precious").read_text() == "x"
-    driver.create_read_write("over", "base", {})
+    driver.create_read_write("over", "base", "", {})
     with mounted_by_engine(driver.mounts("over", read_only=False), target) as path:
         (path / "d/file").write_text("x")
         driver.remove("over")
@@ -283,7 +283,7 @@ def test_an_engine_sees_and_makes_the_same_trees(chain, written, shared_driver, 
         assert shown(driver, below, target) == through_get(driver, below)
     for steps in written:
         layer_id = f"{below}-s"
-        driver.create_read_write(layer_id, below, {})
+        driver.create_read_write(layer_id, below, "", {})
         made.append(layer_id)
         with mounted_by_engine(driver.mounts(layer_id, read_only=False), target) as path:
             edit(path, steps)

@@ -29,7 +29,7 @@ def test_a_layer_on_disk_is_as_docker_makes_it(driver, place):
     try:
         driver.create("base", "", {})
         driver.create("child", "base", {})
-        driver.create_read_write("top", "child", {})
+        driver.create_read_write("top", "child", "", {})
     finally:
         os.umask(old)
     home = place / "overlay2"
@@ -64,7 +64,7 @@ def test_with_an_id_mapping_the_roots_of_layers_belong_to_its_root(disk):
     mapping = IDMapping((IDRange(0, 100_000, 65536),), (IDRange(0, 200_000, 65536),))
     driver = make_driver(disk, id_mapping=mapping)
     build(driver, "base", "", "dir/")
-    driver.create_read_write("top", "base", {})
+    driver.create_read_write("top", "base", "", {})
     home = disk / "overlay2"
     assert (home.stat().st_uid, home.stat().st_gid) == (0, 200_000)
     assert described(home / "top")["diff"][2:] == described(home / "top")["work"][2:] == (100_000, 200_000)

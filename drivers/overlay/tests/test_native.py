@@ -26,8 +26,8 @@ def edited(driver):
     """The mounted trees of a writable layer on two others, and of its parent."""
     build(driver, "base", "", "a/", "a/a/", entry("a/b", "1"), "a/a/c", "b/", entry("b/c", "2"), entry("c", "3"))
     build(driver, "second", "base", "a/", "a/c", ".wh.b", "b/", "b/new")
-    driver.create_read_write("look", "second", {})
-    driver.create_read_write("rw", "second", {})
+    driver.create_read_write("look", "second", "", {})
+    driver.create_read_write("rw", "second", "", {})
     lower, merged = driver.get("look", ""), driver.get("rw", "")
     yield merged, lower
     driver.put("rw")
@@ -90,7 +90,7 @@ def test_trees_are_compared_for_an_ancestor_that_is_not_the_parent(driver, edite
 
 def test_trees_are_compared_if_one_of_several_hard_links_was_copied_up(driver):
     build(driver, "base", "", entry("one", "x"), entry("two", kind=tarfile.LNKTYPE, link="one"))
-    driver.create_read_write("rw", "base", {})
+    driver.create_read_write("rw", "base", "", {})
     merged = driver.get("rw", "")
     os.utime(f"{merged}/two", ns=(0, os.stat(f"{merged}/two").st_mtime_ns))
     assert driver.changes("rw", "base") is None
@@ -115,8 +115,8 @@ def test_changes_are_the_same_as_those_of_comparing_the_merged_trees(chain, step
             continue
         below = layer_id
     look, top = f"{below}-look", f"{below}-rw"
-    driver.create_read_write(look, below, {})
-    driver.create_read_write(top, below, {})
+    driver.create_read_write(look, below, "", {})
+    driver.create_read_write(top, below, "", {})
     try:
         lower, merged = driver.get(look, ""), driver.get(top, "")
         edit(merged, steps)
@@ -136,7 +136,7 @@ def test_changes_are_the_same_as_those_of_comparing_the_merged_trees(chain, step
         again = f"{below}-again"
         driver.create(again, below, {})
         driver.apply_diff(again, below, stream(tar))
-        driver.create_read_write(f"{again}-look", again, {})
+        driver.create_read_write(f"{again}-look", again, "", {})
         assert unlinked(listing(driver.get(f"{again}-look", ""))) == unlinked(after)
         driver.put(f"{again}-look")
     finally:
@@ -152,7 +152,7 @@ def unlinked(tree):
 def test_only_changed_files_are_read(one_driver, monkeypatch):
     names = [f"{number // 100}/{number}" for number in range(2000)]
     build(one_driver, "base", "", *names)
-    one_driver.create_read_write("rw", "base", {})
+    one_driver.create_read_write("rw", "base", "", {})
     merged = one_driver.get("rw", "")
     for name in names[::200]:
         with open(f"{merged}/{name}", "w") as file:

@@ -68,8 +68,8 @@ def test_a_layer_cannot_grow_beyond_its_size(limited):
     assert driver.capabilities().quota
     assert dict(driver.status())["Supports size"] == "true"
     build(driver, "base", "", "file")
-    driver.create_read_write("small", "base", {"size": "2m"})
-    driver.create_read_write("default", "base", {})
+    driver.create_read_write("small", "base", "", {"size": "2m"})
+    driver.create_read_write("default", "base", "", {})
     small, default = driver.get("small", ""), driver.get("default", "")
     fill(small, MIB)
     with pytest.raises(OSError, match=r"quota|No space"):
@@ -101,7 +101,7 @@ def test_a_file_is_renamed_over_a_lower_file_within_one_project(limited):
     # overlayfs copies up in the working directory and renames from there: both must belong to the same project.
     driver = make_driver(limited)
     build(driver, "base", "", "d/file")
-    driver.create_read_write("rw", "base", {"size": "4m"})
+    driver.create_read_write("rw", "base", "", {"size": "4m"})
     merged = driver.get("rw", "")
     with open(f"{merged}/d/file", "w") as file:
         file.write("changed")
@@ -162,8 +162,8 @@ def test_a_limit_is_set_before_files_are_made_and_removed_with_the_layer(disk, m
     driver = make_driver(disk, size="1m")
     assert driver.capabilities().quota
     driver.create("base", "", {})
-    driver.create_read_write("default", "base", {})
-    driver.create_read_write("own", "base", {"size": "3M"})
+    driver.create_read_write("default", "base", "", {})
+    driver.create_read_write("own", "base", "", {"size": "3M"})
     assert sorted(kernel.limits.values()) == [MIB, 3 * MIB]
     projects = {path.rpartition("/")[2]: project for path, project in kernel.projects.items()}
     assert sorted(projects) == ["default", "own"]
@@ -182,7 +182,7 @@ def test_a_failed_creation_removes_its_limit(disk, monkeypatch):
     driver = make_driver(disk)
     monkeypatch.setattr("os.symlink", lambda *args, **named: os.mkdir("/proc/nowhere"))
     with pytest.raises(OSError, match="nowhere"):
-        driver.create_read_write("rw", "", {"size": "3M"})
+        driver.create_read_write("rw", "", "", {"size": "3M"})
     assert kernel.limits == {}
     assert driver.layer_ids() == []
 
@@ -208,7 +208,7 @@ def test_a_size_is_refused_without_project_quota_and_nothing_is_left(place):
     assert ProjectQuota(str(place)).unavailable()
     assert not driver.capabilities().quota
     with pytest.raises(ConfigError, match=r"size: .* has no project quota .*prjquota"):
-        driver.create_read_write("rw", "", {"size": "1G"})
+        driver.create_read_write("rw", "", "", {"size": "1G"})
     assert driver.layer_ids() == []
     with pytest.raises(DriverNotSupported, match=r"driver option size: .*no project quota"):
         make_driver(place, size="1G")

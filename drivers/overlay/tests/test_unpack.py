@@ -23,7 +23,7 @@ _numbers = itertools.count()
 
 def mounted_listing(driver, layer_id):
     # The layer is mounted as the parent of a new one, as users see it: a base layer itself is never mounted.
-    driver.create_read_write(f"{layer_id}-look", layer_id, {})
+    driver.create_read_write(f"{layer_id}-look", layer_id, "", {})
     try:
         return listing(driver.get(f"{layer_id}-look", ""))
     finally:
@@ -181,7 +181,7 @@ def test_a_hard_link_to_a_hard_linked_lower_file_copies_up_all_its_names(driver)
     build(driver, "base", "", *names)
     build(driver, "middle", "base", entry("5", "another"))
     build(driver, "top", "middle", ".wh.6", ".wh.gone", link("own", "d/3"), entry("new", "x"))
-    driver.create_read_write("look", "top", {})
+    driver.create_read_write("look", "top", "", {})
     merged = driver.get("look", "")
     linked = {name for name in ("own", "d/1", "2", "d/3", "5") if os.path.samefile(f"{merged}/{name}", f"{merged}/own")}
     assert linked == {"own", "d/1", "2", "d/3"}
@@ -250,7 +250,7 @@ def test_a_hard_link_in_place_of_the_directory_that_it_leads_through_is_refused(
 
 def test_a_diff_is_applied_to_a_writable_layer_with_files(driver):
     build(driver, "base", "", "d/", "d/base", "gone")
-    driver.create_read_write("rw", "base", {})
+    driver.create_read_write("rw", "base", "", {})
     merged = driver.get("rw", "")
     for name in "d/mine", "file":
         with open(f"{merged}/{name}", "w"):

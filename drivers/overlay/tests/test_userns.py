@@ -51,7 +51,7 @@ driver.create("base", "", {})
 driver.apply_diff("base", "", layer("d/", "d/old", "gone", "kept"))
 driver.create("top", "base", {})
 driver.apply_diff("top", "base", layer("d/", "d/.wh..wh..opq", "d/new", ".wh.gone"))
-driver.create_read_write("rw", "top", {})
+driver.create_read_write("rw", "top", "", {})
 merged = driver.get("rw", "")
 print(sorted(os.listdir(merged)), os.listdir(merged + "/d"))
 os.unlink(merged + "/kept")
@@ -62,7 +62,7 @@ with driver.diff("rw", "top") as file:
 driver.put("rw")
 driver.create("again", "top", {})
 driver.apply_diff("again", "top", stream(tar))
-driver.create_read_write("look", "again", {})
+driver.create_read_write("look", "again", "", {})
 print(sorted(os.listdir(driver.get("look", ""))))
 driver.put("look")
 for name in "look", "again", "rw", "top", "base":
@@ -77,7 +77,7 @@ from layerstore_core.conformance.groups.engine import mounted_by_engine
 
 target = Path(sys.argv[1]).parent / "target"
 target.mkdir()
-driver.create_read_write("rw", "top", {})
+driver.create_read_write("rw", "top", "", {})
 (mount,) = driver.mounts("rw", False)
 print(mount.options[:2])
 with mounted_by_engine([mount], target) as path:

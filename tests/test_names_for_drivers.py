@@ -19,7 +19,6 @@ UNUSED = {
     "EntryType": "a type: what `TarEntry` has",
     "FileGetter": "a type: what the hook `diff_getter` returns; `TreeFiles` is one",
     "IDRange": "a type: what `IDMapping` has",
-    "MadeFile": "for the example `pool`, which is being written",
     "ParentTree": "a type: what `ExpectedTree` takes",
     "Run": "a type: what `LayerStream.entries_and_runs` yields",
     "ServedMount": "for the example `fuse-overlayfs`, which is being written",
@@ -27,7 +26,6 @@ UNUSED = {
     "TarEntry": "a type: what `LayerStream.entries` yields",
     "enter_user_namespace": "for programs: see docs/python.md",
     "hookspec": "the mark of hook specifications, next to `hookimpl`",
-    "link_tree": "for the example `pool`, which is being written",
     "pack_tree": "for programs that build images: see docs/python.md",
 }
 

@@ -23,7 +23,7 @@ used, so `import layerstore_core.sdk` costs next to nothing.
 | the hook `check_tree`: comparing two whole trees | `check_tree`, `UnpackRights` |
 | comparing single files with a tar | `FileChecker`, `ParentDirectory` |
 | what the files should be, from a tar and its parent | `ExpectedTree`, `ExpectedFile`, `ParentTree`, `ParentFile` |
-| what these take and return | `LayerEntry`, `EntryMetadata`, `Difference` |
+| what these take and return | `LayerEntry`, `EntryMetadata`, `Difference`, `SourceChanged` |
 | servers: a driver without a store, with counted mounts | `open_driver`, `BoundDriver` |
 | servers that systemd starts | `passed_socket`, `notify_systemd` |
 
@@ -68,6 +68,7 @@ if TYPE_CHECKING:
         LayerEntry,
         ParentFile,
         ParentTree,
+        SourceChanged,
     )
     from layerstore_core.verify.file_checker import FileChecker, ParentDirectory
     from layerstore_core.verify.unpack_rights import UnpackRights
@@ -90,6 +91,7 @@ _HOMES = {
     "ParentTree": "verify.expected",
     "Root": "tree.root",
     "ServedMount": "driver.services.served_mount",
+    "SourceChanged": "verify.expected",
     "TouchedPaths": "diff.change",
     "TreeWalk": "tree.walk",
     "UnpackRights": "verify.unpack_rights",
@@ -134,6 +136,7 @@ __all__ = [
     "ParentTree",
     "Root",
     "ServedMount",
+    "SourceChanged",
     "TouchedPaths",
     "TreeWalk",
     "UnpackRights",

@@ -31,7 +31,7 @@ from layerstore_core.store.store import LayerStore
 from layerstore_core.tar.layer_stream import LayerStream
 from layerstore_core.tarsplit.sources import Sources
 from layerstore_core.verify.difference import Difference, describe_differences
-from layerstore_core.verify.expected import LayerEntry, read_entries
+from layerstore_core.verify.expected import LayerEntry, SourceChanged, read_entries
 
 _CHUNK: Final = 1 << 20
 #: A journal, in bytes: as many lines as there are layers.
@@ -151,9 +151,24 @@ def verify(store: LayerStore, layer: Layer, parent_verdict: Verdict | Task[Verdi
     Raises:
         PermissionError: the layer has files of another owner, which this user may not read.
     """
+    try:
+        return _verify(store, layer, parent_verdict, Sources())
+    except SourceChanged as error:
+        # Files were replaced meanwhile, or the driver shows copies of those that it keeps.
+        logger.debug("layer {} is read once more, to compare its files by their digests: {}", layer.chain_id, error)
+        return _verify(store, layer, parent_verdict, None)
+
+
+def _verify(
+    store: LayerStore, layer: Layer, parent_verdict: Verdict | Task[Verdict], sources: Sources | None
+) -> Verdict:
+    """Do the work of `verify`.
+
+    Raises:
+        SourceChanged: a file has to be compared by its digest, and there are `sources` instead.
+    """
     entries: deque[LayerEntry] = deque()
     complete = True
-    sources = Sources()
     try:
         with tar_stream(store.context, live_layer(layer), sources) as stream:
             try:
@@ -171,6 +186,8 @@ def verify(store: LayerStore, layer: Layer, parent_verdict: Verdict | Task[Verdi
         return _UNKNOWN
     try:
         found = store.driver.check_tree(layer.cache_id, layer.parent.cache_id if layer.parent else "", _taken(entries))
+    except SourceChanged:
+        raise
     except (LayerStoreError, OSError) as error:
         _refuse_files_of_others(error, layer)
         if parent.unknown:  # it may be the parent's files that cannot be read: a finding of its own

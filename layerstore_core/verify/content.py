@@ -11,7 +11,7 @@ from layerstore_core.tarsplit.sources import source_of
 from layerstore_core.tree.equal import same_content
 from layerstore_core.tree.extents import may_have_holes, next_data
 from layerstore_core.tree.walk import TreeWalk
-from layerstore_core.verify.expected import ExpectedFile
+from layerstore_core.verify.expected import ExpectedFile, SourceChanged
 
 _CHUNK: Final = 1 << 18
 
@@ -26,12 +26,15 @@ def has_payload(tree: TreeWalk, name: bytes, status: os.stat_result, expected: E
         expected: the size, the digest and the data regions from the tar.
 
     Raises:
+        SourceChanged: only the source of the payload is known, and this is another file.
         OSError: the file cannot be read.
     """
     if status.st_size != expected.size:
         return False
-    if expected.source == source_of(status):
-        return True  # the tar was assembled from this very file
+    if expected.source is not None:
+        if expected.source == source_of(status):
+            return True  # the tar was assembled from this very file
+        raise SourceChanged(f"{tree.absolute(name)} is not the file that the layer's tar was assembled from")
     fd = tree.open_file(name)
     try:
         return _digest(fd, expected) == expected.digest

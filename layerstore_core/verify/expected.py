@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
 from layerstore_core.base.paths import clean_name, leaves_root
+from layerstore_core.errors import LayerStoreError
 from layerstore_core.tar.entry import NO_XATTRS, EntryType, TarEntry
 from layerstore_core.tar.layer_stream import LayerStream
 from layerstore_core.tar.run import entry_of
@@ -41,9 +42,10 @@ class LayerEntry(NamedTuple):
 
     Attributes:
         entry: the entry.
-        digest: for a regular file, the sha256 of its payload as the tar stores it; otherwise empty.
+        digest: for a regular file without `source`, the sha256 of its payload as the tar stores it; otherwise empty.
         source: device, inode and time of change (ns) of the file that the payload has just been read from; `None`: not
-            known. As long as the layer's file is that one, unchanged, its content is the payload.
+            known. As long as the layer's file is that one, unchanged, its content is the payload. If it is not, raise
+            `SourceChanged`: the tar is read again then, for its digests.
     """
 
     entry: TarEntry
@@ -52,11 +54,11 @@ class LayerEntry(NamedTuple):
 
 
 def read_entries(diff: LayerStream, sources: Sources | None = None) -> Iterator[LayerEntry]:
-    """Read the entries of a tar, and compute the digests of their payloads.
+    """Read the entries of a tar, and compute the digests of the payloads of which no source is known.
 
     Args:
         diff: the tar.
-        sources: the files that its payloads came from.
+        sources: the files that its payloads came from; `None`: not known.
 
     Raises:
         InvalidLayer: the tar is malformed or cut off.
@@ -71,7 +73,7 @@ def read_entries(diff: LayerStream, sources: Sources | None = None) -> Iterator[
                 yield LayerEntry(entry, b"")
                 continue
             source = sources.at(item.entry(index)[-1]) if sources is not None and entry.size else None
-            yield LayerEntry(entry, _digest([item.payload(index)]), source)
+            yield LayerEntry(entry, b"" if source else _digest([item.payload(index)]), source)
 
 
 def _digest(payload: Iterable[memoryview]) -> bytes:
@@ -79,6 +81,10 @@ def _digest(payload: Iterable[memoryview]) -> bytes:
     for chunk in payload:
         sha256.update(chunk)
     return sha256.digest()
+
+
+class SourceChanged(LayerStoreError):
+    """A file of the layer is not the one that its payload was read from."""
 
 
 class ParentFile(NamedTuple):
@@ -123,7 +129,7 @@ class ExpectedFile:
         target: for a symbolic link: the path it points to.
         device: for a device: its numbers, as `os.makedev` returns them.
         size: for a regular file: its size in bytes.
-        digest: for a regular file: the sha256 of its payload.
+        digest: for a regular file: see `LayerEntry.digest`.
         source: see `LayerEntry.source`.
         sparse: for a sparse file: its data regions, as offset and length in bytes.
         children: for a directory: the files that the layer adds in it, and `None` for each that the layer deletes.

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
+from layerstore_core.base.kernels import engine
 from layerstore_core.maintenance.check import check_store
 from tests.images.archives import ImageSpec, docker_archive
 from tests.store.layers import BASE, MIDDLE, TOP, register, tar_of
@@ -62,3 +65,36 @@ def test_work_of_other_processes_is_no_finding(store, store_root, driver, tmp_pa
             worker.kill()
             worker.__exit__(None, None, None)
     assert check_store(store, full=True) == []
+
+
+@pytest.mark.parametrize("content", [b"base\n", b"else\n"], ids=["the same content", "another content"])
+def test_a_file_that_is_replaced_after_it_was_read_is_compared_by_its_digest(store, monkeypatch, content):
+    """The tar is assembled from the layer's files, so that only other files have to be read again."""
+    store.pin(register(store, tar_of({"etc/one": b"base\n", "etc/two": b"two"})))
+    check, read = store.driver.check_tree, []
+
+    def replace_and_check(*arguments):
+        read.append(arguments)
+        if len(read) == 1:
+            (path,) = (store.root / store.driver_name).rglob("etc/one")
+            new, status = path.with_name("new"), path.stat()
+            new.write_bytes(content)
+            os.chown(new, status.st_uid, status.st_gid)
+            new.chmod(status.st_mode)
+            os.utime(new, ns=(status.st_atime_ns, status.st_mtime_ns))
+            above = path.parent.stat()
+            new.rename(path)
+            os.utime(path.parent, ns=(above.st_atime_ns, above.st_mtime_ns))
+        return check(*arguments)
+
+    monkeypatch.setattr(store.driver, "check_tree", replace_and_check)
+    found = [finding.code for finding in check_store(store, full=True)]
+    # Without the kernels no source is known, and the digest of each payload is computed at once.
+    again = engine().kernels is not None
+    if content == b"base\n":
+        assert (found, len(read)) == ([], 1 + again)
+        assert check_store(store, full=True) == []
+    else:
+        # Read once more, the tar cannot be assembled.
+        assert found == (["damaged"] if again else ["tree-differs"])
+        assert [finding.code for finding in check_store(store, full=True)] == ["damaged"]

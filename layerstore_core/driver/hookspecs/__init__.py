@@ -345,6 +345,10 @@ def check_tree(layer_id: str, parent_id: str, entries: Iterable[LayerEntry]) -> 
 
     Returns:
         The differences. Empty if there is none.
+
+    Raises:
+        SourceChanged: of an entry only the source is known, and the layer's file is another one. The hook is called
+            again, with the digests of all payloads.
     """
 
 

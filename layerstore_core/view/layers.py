@@ -238,15 +238,20 @@ def scan_entries(scanner: TarScanner) -> Iterator[tuple[OtherEntry, Iterator[byt
 def _in_batches(entries: Iterable[Batch]) -> Iterator[Batch]:
     """Yield entries in their order, with plain files that follow each other in a list."""
     batch: list[PlainFile] = []
-    for one in entries:
-        plain = _plain_file(one) if isinstance(one, OtherEntry) else None
-        if plain is not None:
-            batch.append(plain)
-        if batch and (plain is None or len(batch) >= _MAX_BATCH):
-            yield batch
-            batch = []
-        if plain is None:
-            yield one
+    try:
+        for one in entries:
+            plain = _plain_file(one) if isinstance(one, OtherEntry) else None
+            if plain is not None:
+                batch.append(plain)
+            if batch and (plain is None or len(batch) >= _MAX_BATCH):
+                yield batch
+                batch = []
+            if plain is None:
+                yield one
+    except InvalidLayer:
+        if batch:
+            yield batch  # what comes before the damage, as the kernels give it
+        raise
     if batch:
         yield batch
 

@@ -40,7 +40,7 @@ TRAILER_PIECE: Final = 1 << 20
 _MAX_JOINED: Final = 1 << 19
 #: The most entries of a run, and the bytes of the tar after which no more entry of it begins.
 _RUN_ENTRIES: Final = 1024
-_RUN_BYTES: Final = 1 << 20
+_RUN_BYTES: Final = 1 << 21
 
 _META: Final = frozenset({b"x", b"X", b"g", b"L", b"K"})
 

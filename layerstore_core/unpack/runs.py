@@ -36,7 +36,7 @@ from layerstore_core.tar.run import DIRECTORY, Run, entry_of
 from layerstore_core.tree.root import Directory, Root
 from layerstore_core.unpack.apply import Applier
 from layerstore_core.unpack.create import Creator
-from layerstore_core.unpack.hows import pack_hows
+from layerstore_core.unpack.hows import Hows
 
 #: The most directories that are lent for one job, and one more for the target of a link. They stay open until it is
 #: done.
@@ -121,8 +121,7 @@ class RunMaker:
         #: Set in the lane, when something was left to Python: the rest waits for it.
         self._stopped = False
         self._settling = False
-        #: How to make the kinds of the current run, by the properties of directories that matter.
-        self._hows: dict[tuple[bool, bool], bytes] = {}
+        self._hows = Hows(creator)
         tree.settle = self.settle
         tree.times_of = self._times_of
 
@@ -132,15 +131,16 @@ class RunMaker:
         Raises:
             EntryFailed: one of these entries or an earlier one could not be applied.
         """
-        self._hows.clear()
         self._applier.made_size += run.size
-        for kind in run.kinds:
+        kinds = run.kinds
+        self._hows.begin(kinds)
+        for kind in kinds:
             self._count_left_out(kind[2], kind[3], kind[4])
         index = 0
         while True:
             job = self._job(run).job
             first = index
-            index, reason = job.add(first, self._how(run, setgid=False, inherits_acl=False))
+            index, reason = job.add(first, self._how(setgid=False, inherits_acl=False))
             if self._applier.made is not None:
                 self._applier.made.add_run(run, first, index)
             if reason == _PLANNED:
@@ -227,7 +227,7 @@ class RunMaker:
         if len(planned.directories) >= most:
             self._put()
             planned = self._job(run)
-        how = self._how(run, setgid=directory.setgid, inherits_acl=directory.inherits_acl)
+        how = self._how(setgid=directory.setgid, inherits_acl=directory.inherits_acl)
         self._directories.lend(directory.path, directory.fd, how)
         planned.pin(directory)
 
@@ -346,19 +346,13 @@ class RunMaker:
         """Return what is planned, or being planned."""
         return [*self._planned, *([self._current] if self._current else [])]
 
-    def _how(self, run: Run, *, setgid: bool, inherits_acl: bool) -> bytes:
-        """Return how to make the kinds of a run in directories with these properties."""
-        how = self._hows.get((setgid, inherits_acl))
-        if how is None:
-            replace = not self._applier.replacer.foreign
-            how = pack_hows(run.kinds, self._creator, setgid, inherits_acl, replace=replace)
-            self._hows[setgid, inherits_acl] = how
-        return how
+    def _how(self, *, setgid: bool, inherits_acl: bool) -> bytes:
+        """Return how to make the kinds of the current run in directories with these properties."""
+        return self._hows.pack(setgid, inherits_acl, replace=not self._applier.replacer.foreign)
 
     def _apply(self, run: Run, index: int, *, is_new: bool = False) -> None:
         """Apply one entry in the general way, when nothing before it is planned any more."""
         entry = entry_of(run, index)
-        self._hows.clear()
         self._applier.made_size -= entry.size or (len(entry.linkname) if entry.type is EntryType.SYMLINK else 0)
         self._count_left_out(entry.uid, entry.gid, -1)
         content = run.payload(index)

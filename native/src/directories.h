@@ -11,7 +11,7 @@
 #include <time.h>
 
 enum {
-    LS_MAX_MADE = 32, /* open directories that the kernels have made */
+    LS_MAX_MADE = 24, /* open directories that the kernels have made */
     LS_MAX_LENT = 32,
 };
 

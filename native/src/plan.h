@@ -6,7 +6,7 @@
 #include "names.h"
 
 /* The most directories that the operations of one plan close. */
-enum { LS_MAX_ENDS = 16 };
+enum { LS_MAX_ENDS = 24 };
 
 /* Why planning ends. */
 enum ls_reason {

@@ -154,15 +154,20 @@ class _Calls:
         """See `Step.drop`: a lane closes only a pool of its own."""
 
     def run(self) -> None:
-        """Make the next call; see `Step.run`."""
+        """Make the next call, and go on while nothing else waits for a thread; see `Step.run`."""
+        while self._run_next():
+            pass
+
+    def _run_next(self) -> bool:
+        """Make the next call; return whether this thread is to make another one."""
         with self._lock:
             self._scheduled = False
             if self._running:
-                return
+                return False
             try:
                 work = self._calls.popleft()
             except IndexError:  # dropped
-                return
+                return False
             self._running = True
         failed: BaseException | None = None
         try:
@@ -170,6 +175,7 @@ class _Calls:
         except BaseException as error:
             failed = error
         del work  # before the call is known to be done, and its memory used again
+        goes_on = False
         with self._lock:
             self._running = False
             if failed is not None:
@@ -179,7 +185,11 @@ class _Calls:
                 failed = None  # it refers to this frame
             waiter, self._waiter = self._waiter, None
             if self._calls and self._pool is not None:
-                self._pool.schedule(self)
+                # Another thread would have to be woken for it, and this one would have nothing to do.
+                goes_on = not self._pool.is_asked
+                if not goes_on:
+                    self._pool.schedule(self)
                 self._scheduled = True
         if waiter is not None:
             waiter.release()
+        return goes_on

@@ -67,6 +67,11 @@ class Pool:
         """Whether its threads are in this process, and the program has not come to its end."""
         return self._generation == _generation
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether there are steps that no thread has taken, or its threads are to end."""
+        return self.ended or not self._steps.empty()
+
     def schedule(self, step: Step) -> None:
         """Let a thread run a step.
 

@@ -7,10 +7,12 @@ import threading
 import time
 import weakref
 from functools import partial
+from unittest import mock
 
 import pytest
 
 from layerstore_core.base.threads import Lane, rest, submit
+from layerstore_core.base.threads.pool import Pool
 from tests.base.threads.ending import SECONDS, await_that, run_program, within_seconds
 
 
@@ -290,6 +292,22 @@ def test_lanes_take_turns_where_one_has_more_to_do(one_core: None) -> None:
         first.drain()
     assert order.index("second") < 5
     assert len(order) == 41
+
+
+def test_a_thread_goes_on_with_a_lane_while_nothing_else_waits() -> None:
+    """The pool is asked for one thread, and no other one is woken."""
+    may_go, seen = threading.Event(), []
+    with (
+        Lane("calls", depth=20) as lane,
+        mock.patch.object(Pool, "schedule", autospec=True, side_effect=Pool.schedule) as asked,
+    ):
+        lane.put(may_go.wait)
+        for number in range(15):
+            lane.put(partial(seen.append, number))
+        may_go.set()
+        lane.drain()
+    assert seen == list(range(15))
+    assert asked.call_count == 1
 
 
 def test_a_call_of_the_pool_may_not_wait_for_another_one() -> None:

@@ -25,7 +25,7 @@ class ReturnsBeforeFilesAreComplete(Mutant):
             except Exception:
                 pass  # the layer was removed meanwhile
 
-        threading.Timer(0.05, extract).start()
+        threading.Timer(0.3, extract).start()
         stream = stream_of(data)
         return sum(entry.size for entry in stream.entries() if entry.type.value == "file")
 

@@ -39,7 +39,7 @@ class CallTests(ConformanceTests):
     def test_every_call_fails(self, bench: DriverRig, stage: str) -> None:
         """If a call of the driver fails, before or after its work, committed layers stay, and nothing else is left.
 
-        Otherwise a full disk costs layers, or space that is never freed.
+        Otherwise a full disk costs layers, or space that is never freed. With `--conformance-examples N`, N calls fail.
         """
 
         def fail_at(number: int, root: Path, report: Report) -> None:
@@ -50,7 +50,7 @@ class CallTests(ConformanceTests):
             except (OSError, LayerStoreError) as error:
                 report(f"failed {error}")
 
-        for number in range(_count_calls(bench, stage)):
+        for number in sampled(_count_calls(bench, stage), bench.examples):
             reported: list[str] = []
             root = bench.root / f"fail-{number}"
             fail_at(number, root, reported.append)
@@ -60,7 +60,7 @@ class CallTests(ConformanceTests):
     def test_killed_at_every_call(self, bench: DriverRig, stage: str) -> None:
         """If the process dies at a call of the driver, committed layers stay complete, and `gc` finds the rest.
 
-        Otherwise a power cut costs layers, or space that is never freed.
+        Otherwise a power cut costs layers, or space that is never freed. With `--conformance-examples N`, N calls kill.
         """
         calls = _count_calls(bench, stage)
         bench.close()
@@ -69,7 +69,7 @@ class CallTests(ConformanceTests):
             with bench.store(("faults", Watch(_Countdown(number, stage, lambda _: die()))), root=root) as store:
                 _use_store(store, report)
 
-        for number in range(calls):
+        for number in sampled(calls, bench.examples):
             root = bench.root / f"kill-{number}"
             ended = in_child(lambda report, number=number, root=root: use(number, root, report))  # type: ignore[misc]
             assert ended.killed, (
@@ -129,6 +129,13 @@ class CallTests(ConformanceTests):
             ended = in_child(lambda report, value=value, root=root: use(value, root, report))  # type: ignore[misc]
             _check(bench, root, ended.reported, f"the system had refused ({limit}, {value})")
         bench.driver = bench.open()
+
+
+def sampled(total: int, wanted: int) -> list[int]:
+    """Return so many of the numbers from 0 to `total - 1`, from the first to the last. 0: all of them."""
+    if not 0 < wanted < total:
+        return list(range(total))
+    return sorted({round(number * (total - 1) / max(wanted - 1, 1)) for number in range(wanted)})
 
 
 class _Countdown:

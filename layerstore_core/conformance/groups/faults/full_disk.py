@@ -10,6 +10,7 @@ from typing import ClassVar, Final
 
 import pytest
 
+from layerstore_core.base.durability import FlushPoint
 from layerstore_core.conformance.base import ConformanceTests
 from layerstore_core.conformance.instruments import disks
 from layerstore_core.conformance.rig import DriverRig
@@ -72,7 +73,8 @@ def _use_full_disk(rig: DriverRig) -> None:
             pytest.fail(f"remove of a layer on a full disk raised {type(error).__name__}: {error}")
         assert not rig.driver.exists(layer), "a layer that was removed on a full disk still exists"
     filler.unlink()
-    os.sync()
+    with FlushPoint(rig.root) as point:  # btrfs frees the room later
+        point.flush()
     for layer, wanted in zip(layers, trees, strict=True):
         must_be(rig.tree(layer), wanted, "a layer after the disk was full")
     assert rig.diff(child, base) == diff, "the diff of a layer is another after the disk was full"

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Final
 import pytest
 
 from layerstore_core.conformance.base import ConformanceTests
+from layerstore_core.conformance.groups.faults.calls import sampled
 from layerstore_core.conformance.groups.lifecycle.layers import raw_get, raw_put
 from layerstore_core.conformance.instruments import audit_events, system_calls
 from layerstore_core.conformance.instruments.home import Home, measure
@@ -101,7 +102,7 @@ class InsideTests(ConformanceTests):
         scene = _Scene(bench)
         case = _CASES[hook]
         total = scene.run(case, _KINDS[steps], 0).steps
-        for at in _sampled(total, bench.examples or _KILLS):
+        for at in (1 + number for number in sampled(total, bench.examples or _KILLS)):
             run = scene.run(case, _KINDS[steps], at)
             assert not run.ended.error, run.ended.error
             scene.check(case, f"the process was killed in {hook}, at step {at} of {total} ({run.last})")
@@ -118,7 +119,7 @@ class InsideTests(ConformanceTests):
         scene = _Scene(bench)
         case = _CASES[hook]
         total = scene.run(case, system_calls.stop_at, 0).steps
-        for at in _sampled(total, bench.examples or _KILLS):
+        for at in (1 + number for number in sampled(total, bench.examples or _KILLS)):
             run = scene.run(case, system_calls.stop_at, at, errno.ENOSPC)
             assert not run.ended.error, f"on a disk that is full, {hook} failed: {run.ended.error}"
             where = f"the disk was full in {hook}, from step {at} of {total} on ({run.last})"
@@ -228,10 +229,3 @@ class _Scene:
 
     def _measure(self) -> Home:
         return measure(self._bench.driver.home)
-
-
-def _sampled(total: int, wanted: int) -> list[int]:
-    """Return the numbers of so many steps, from the first to the last."""
-    if wanted >= total or total < 2:
-        return list(range(1, total + 1))
-    return sorted({1 + round(number * (total - 1) / max(wanted - 1, 1)) for number in range(wanted)})

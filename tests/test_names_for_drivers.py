@@ -23,6 +23,7 @@ UNUSED = {
     "Run": "a type: what `LayerStream.entries_and_runs` yields",
     "ServedMount": "for the example `fuse-overlayfs`, which is being written",
     "SkipXattr": "a type: what `pack_changes` takes",
+    "SourceChanged": "for the hook `check_tree`, where a driver compares contents by itself",
     "TarEntry": "a type: what `LayerStream.entries` yields",
     "enter_user_namespace": "for programs: see docs/python.md",
     "hookspec": "the mark of hook specifications, next to `hookimpl`",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from layerstore_core.base import inside
 from layerstore_core.errors import DriverContractError
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from layerstore_core.locking.root_locks import RootLocks
 
 
-@dataclass(frozen=True, slots=True)
-class _Bound:
+class _Bound(NamedTuple):
     """What a driver is bound to.
 
     Attributes:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from layerstore_core.base.plugins import DRIVERS, entry_point_names
 from layerstore_core.config.sources import ANY_DRIVER, did_you_mean
@@ -59,8 +57,7 @@ def warn_of_unknown_drivers(config: StoreConfig) -> None:
                 logger.warning("the settings name a driver {!r}, which is not installed{}", name, hint)
 
 
-@dataclass(frozen=True, slots=True)
-class DriverOption:
+class DriverOption(NamedTuple):
     """An option of a driver, from the field of its model.
 
     Attributes:
@@ -127,6 +124,8 @@ def _words_of(annotation: Any, metadata: Iterable[Any]) -> str:
     if get_origin(annotation) in (Union, UnionType):
         return " or ".join(_words_of(kind, metadata) for kind in kinds)
     if get_origin(annotation) is Literal:
+        import json  # lazy: only a description of options needs it
+
         return " or ".join(json.dumps(one) for one in kinds)
     known = {bool: "true or false", int: "whole number", float: "number", str: "text"}
     name = annotation.__name__ if isinstance(annotation, type) and not kinds else str(annotation)

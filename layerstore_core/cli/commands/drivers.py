@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from textwrap import wrap
 from typing import Any
 
@@ -102,4 +101,4 @@ def _list_options(session: Session, name: str) -> None:
             described += [line, *(f"    {part}" for part in wrap(output.printable(text), width=100))]
         return described
 
-    session.answer({"driver": name, "options": [asdict(option) for option in options]}, lines)
+    session.answer({"driver": name, "options": [option._asdict() for option in options]}, lines)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
-from layerstore_core.conformance.recorder import FILE_SYSTEM
+from layerstore_core.conformance.properties import FAILED, FILE_SYSTEM, KEPT
 from layerstore_core.conformance.rig import DriverRig, file_system_of
 from layerstore_core.errors import DriverNotSupported
 
@@ -48,10 +49,19 @@ class ConformanceTests:
     def bench(self, request: pytest.FixtureRequest, conformance_root: Path) -> Iterator[DriverRig]:
         """Yield a rig: a new root with an instance of the driver. Afterwards remove the layers and the root."""
 
-        def report(kind: str, text: str) -> None:
-            request.node.user_properties.append((kind, text))
+        def report(kind: str, fact: object) -> None:
+            request.node.user_properties.append((kind, fact))
 
         directory = conformance_root / secrets.token_hex(4)
+        log: Path | None = None
+        with ExitStack() as stack:
+            if request.config.getoption("--conformance-keep", False):
+                log = stack.enter_context(_log_beside(directory))
+            yield from self._rig(request, directory, report, log)
+
+    def _rig(
+        self, request: pytest.FixtureRequest, directory: Path, report: Callable[[str, object], None], log: Path | None
+    ) -> Iterator[DriverRig]:
         try:
             rig = DriverRig(name_of(type(self)), type(self).factory, self.options, directory, report)
         except DriverNotSupported as error:
@@ -60,6 +70,9 @@ class ConformanceTests:
         rig.examples = request.config.getoption("--conformance-examples", None) or 0
         with rig:
             yield rig
+            if log is not None and request.node.stash.get(FAILED, False):
+                os.replace(log, rig.root / "driver.log")
+                report(KEPT, [str(rig.root), rig.keep()])
 
 
 def name_of(suite: type[ConformanceTests]) -> str:
@@ -75,6 +88,25 @@ def name_of(suite: type[ConformanceTests]) -> str:
             "the name of the driver's entry point in the group layerstore.drivers"
         )
     return str(name)
+
+
+@contextmanager
+def _log_beside(directory: Path) -> Iterator[Path]:
+    """Write the messages of core and driver, with each call of a hook, to a file next to a directory."""
+    from loguru import logger
+
+    from layerstore_core import log
+
+    path = directory.with_suffix(".log")
+    log.enable()
+    sink = logger.add(
+        path, level=0, format="{time:HH:mm:ss.SSS} [{process}] {level} {message}", backtrace=False, diagnose=False
+    )
+    try:
+        yield path
+    finally:
+        logger.remove(sink)
+        path.unlink(missing_ok=True)
 
 
 @contextmanager

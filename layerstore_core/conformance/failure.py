@@ -76,10 +76,12 @@ def what_happened(error: BaseException) -> str:
     text = str(error)
     if isinstance(error, AssertionError):
         # pytest adds the source and the values of the comparison after a message of the kit's own.
-        own = text.partition("\nassert ")[0] if not text.startswith("assert ") else text
-        text = own or "a comparison of the kit failed"
+        own, found, compared = text.partition("\nassert ")
+        if found and ("\n" in own or " == " not in compared):
+            text = own
+        text = text or "a comparison of the kit failed"
     elif type(error).__name__ == "Failed":  # pytest.fail and pytest.raises
-        text = re.sub(r"^DID NOT RAISE <class '(?:\w+\.)*(\w+)'>$", r"no \1 was raised", text)
+        text = re.sub(r"^DID NOT RAISE (?:<class ')?(?:\w+\.)*(\w+)(?:'>)?$", r"no \1 was raised", text)
     else:
         text = f"{type(error).__name__}: {text}"
     first, _, rest = text.partition("\n")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,8 +24,6 @@ _SPEED: Final = "speed"
 _TREES: Final = "layerstore_core.conformance.trees"
 #: For each class of tests: how many tests each group has.
 _KNOWN: Final = pytest.StashKey[dict[type, dict[str, int]]]()
-#: Whether a test has failed before its teardown.
-_FAILED: Final = pytest.StashKey[bool]()
 #: Why no test of a class can be run.
 _PROBLEM: Final = pytest.StashKey[str]()
 #: The reason for which a test is declared to fail.
@@ -58,6 +56,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="write a report, in the format of its suffix: .json, .xml (JUnit), .md, .txt; may be repeated",
     )
     group.addoption(
+        "--conformance-quick",
+        action="store_true",
+        help="run only the tests of the kit that find most faults for their time",
+    )
+    group.addoption(
+        "--conformance-keep",
+        action="store_true",
+        help="keep the roots of failed tests under --conformance-root, with mounts and the driver's log",
+    )
+    group.addoption(
         "--conformance-examples",
         metavar="N",
         type=int,
@@ -77,10 +85,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Collect results if a report was asked for. With several processes (xdist), only the first process does so."""
     config.stash[_KNOWN] = {}
+    if config.getoption("--conformance-keep") and config.getoption("--conformance-root") is None:
+        raise pytest.UsageError("--conformance-keep needs --conformance-root DIR, the directory to keep roots in")
     reports: list[Path] = config.getoption("--conformance-report")
     if reports and not hasattr(config, "workerinput"):
+        from layerstore_core.conformance.outcomes.results import EXAMPLES
         from layerstore_core.conformance.recorder import Recorder
-        from layerstore_core.conformance.results import EXAMPLES
 
         seed = config.getoption("--hypothesis-seed", None)
         examples = config.getoption("--conformance-examples") or EXAMPLES
@@ -112,12 +122,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _deselect_groups(config: pytest.Config, items: list[pytest.Item]) -> None:
     only: list[str] = config.getoption("--conformance-only")
+    quick: Collection[str] | None = None
+    if config.getoption("--conformance-quick"):
+        from layerstore_core.conformance.command.quick import QUICK
+
+        quick = QUICK
     speed = config.getoption("--conformance-speed") or _SPEED in only
     kept: list[pytest.Item] = []
     left_out: list[pytest.Item] = []
     for item in items:
         group = group_of(item)
-        chosen = group is None or not only or group in only
+        chosen = group is None or ((not only or group in only) and (quick is None or item.name in quick))
         (kept if chosen and (speed or group != _SPEED) else left_out).append(item)
     if left_out:
         config.hook.pytest_deselected(items=left_out)
@@ -143,7 +158,7 @@ def _mark_limits(suite: type[ConformanceTests], tests: list[tuple[pytest.Item, s
         UsageError: a limit names no test, or has no reason.
     """
     from layerstore_core.conformance.base import name_of
-    from layerstore_core.conformance.known_limits import check_names, declared_limits, limit_of
+    from layerstore_core.conformance.outcomes.known_limits import check_names, declared_limits, limit_of
     from layerstore_core.errors import LayerStoreError
 
     try:
@@ -187,24 +202,25 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     group = group_of(item)
     if group is None or not item.config.getoption("--conformance-report"):
         return
-    from layerstore_core.conformance import recorder
+    from layerstore_core.conformance import properties, recorder
 
     suite: Any = getattr(item, "cls", None)
     driver = suite.driver or getattr(suite.factory, "driver_name", "")
     about = recorder.describe(item, group, driver)
     about["known"] = item.config.stash[_KNOWN].get(suite, {})
     about["selection"] = _selection(item.config)
-    item.user_properties.append((recorder.ABOUT, about))
+    item.user_properties.append((properties.ABOUT, about))
     if limit := item.stash.get(_LIMIT, ""):
-        item.user_properties.append((recorder.LIMIT, limit))
+        item.user_properties.append((properties.LIMIT, limit))
 
 
 def _selection(config: pytest.Config) -> str:
     """Return how the tests were chosen, except by groups. Empty if all were."""
-    from layerstore_core.conformance.results import EXAMPLES
+    from layerstore_core.conformance.outcomes.results import EXAMPLES
 
     examples = config.getoption("--conformance-examples")
     chosen = {
+        "the quick tests": config.getoption("--conformance-quick"),
         f"-k {config.getoption('keyword', '')}": config.getoption("keyword", ""),
         "only those that failed in the last run": config.getoption("lf", False),
         "a sequence that was replayed": config.getoption("--conformance-replay"),
@@ -222,14 +238,14 @@ def pytest_runtest_makereport(
     group = group_of(item)
     if group is None:
         return report
-    from layerstore_core.conformance.recorder import NOT_TRIED
+    from layerstore_core.conformance.properties import FAILED, NOT_TRIED
 
     limit = item.stash.get(_LIMIT, "")
     left_out = [str(reason) for name, reason in item.user_properties if name == NOT_TRIED]
     if report.when == "call" and call.excinfo is None and left_out:
         report.outcome = "skipped"
         report.longrepr = (str(item.path), 0, f"Skipped: {'; '.join(dict.fromkeys(left_out))}")
-    elif report.when == "teardown" and item.stash.get(_FAILED, False):
+    elif report.when == "teardown" and FAILED in item.stash:
         report.outcome = "passed"  # it follows from the failure
         report.longrepr = None
     elif limit and report.when == "setup" and hasattr(report, "wasxfail"):
@@ -237,7 +253,7 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         del report.wasxfail
     if report.failed or hasattr(report, "wasxfail"):
-        item.stash[_FAILED] = True
+        item.stash[FAILED] = report.failed
         _explain(item, report, call, limit)
     return report
 
@@ -245,7 +261,8 @@ def pytest_runtest_makereport(
 def _explain(item: pytest.Item, report: pytest.TestReport, call: pytest.CallInfo[None], limit: str) -> None:
     """Put what the driver's author needs into a report, in the place of a traceback of the kit."""
     from layerstore_core.conformance.failure import Failure, what_happened, where_to_look
-    from layerstore_core.conformance.recorder import FAILURE, describe
+    from layerstore_core.conformance.properties import FAILURE
+    from layerstore_core.conformance.recorder import describe
 
     about = describe(item, "", "")
     suite: Any = getattr(item, "cls", None)
@@ -287,7 +304,8 @@ def conformance_root(request: pytest.FixtureRequest, tmp_path_factory: pytest.Te
         directory = chosen.absolute() / f"conformance-{secrets.token_hex(4)}"
         directory.mkdir(parents=True)
         yield directory
-        os.rmdir(directory)
+        if not (request.config.getoption("--conformance-keep") and os.listdir(directory)):
+            os.rmdir(directory)
         return
     with request.cls().make_root(tmp_path_factory) as root:
         yield Path(root)

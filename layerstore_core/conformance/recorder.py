@@ -8,23 +8,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pytest
 
-from layerstore_core.conformance import results
-from layerstore_core.conformance.results import DriverResult, GroupResult, Run, TestResult
-
-#: Names of pytest's user properties, by which a test process passes on what the report has to say.
-ABOUT: Final = "conformance"
-NOTE: Final = "conformance-note"
-NOT_TRIED: Final = "conformance-not-tried"
-COULD_DECLARE: Final = "conformance-could-declare"
-FIGURES: Final = "conformance-figures"
-FILE_SYSTEM: Final = "conformance-file-system"
-FAILURE: Final = "conformance-failure"
-LIMIT: Final = "conformance-limit"
-KEPT: Final = "conformance-kept"
+from layerstore_core.conformance.outcomes import results
+from layerstore_core.conformance.outcomes.results import DriverResult, GroupResult, Run, TestResult
+from layerstore_core.conformance.properties import (
+    ABOUT,
+    COULD_DECLARE,
+    FAILURE,
+    FIGURES,
+    FILE_SYSTEM,
+    KEPT,
+    LIMIT,
+    NOTE,
+)
 
 
 @dataclass
@@ -63,7 +62,8 @@ class Recorder:
         before = suite.tests.get(about["name"])
         if report.when != "call" and report.passed:
             if before is not None:  # the teardown adds notes
-                suite.tests[about["name"]] = replace(before, notes=_all(report, NOTE), kept=properties.get(KEPT, ""))
+                kept, removal = properties.get(KEPT, ("", ""))
+                suite.tests[about["name"]] = replace(before, notes=_all(report, NOTE), kept=kept, removal=removal)
             return
         if before is not None and before.outcome in ("failed", "limited"):
             return
@@ -133,7 +133,6 @@ def _result(report: pytest.TestReport, about: Mapping[str, Any], properties: Map
         notes=_all(report, NOTE),
         could_declare=_all(report, COULD_DECLARE),
         figures=properties.get(FIGURES, {}),
-        kept=properties.get(KEPT, ""),
     )
 
 

@@ -6,7 +6,6 @@ import gc
 import io
 import os
 import secrets
-import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,7 +13,8 @@ from types import MappingProxyType
 from typing import Any, BinaryIO, Final, Literal, Self
 
 from layerstore_core.config.model import StoreConfig
-from layerstore_core.conformance.recorder import COULD_DECLARE, NOT_TRIED, NOTE
+from layerstore_core.conformance.leftovers import mounts_below, removal, remove_root
+from layerstore_core.conformance.properties import COULD_DECLARE, NOT_TRIED, NOTE
 from layerstore_core.conformance.tars import Item, tar_of
 from layerstore_core.conformance.trees import Tree, read_tree
 from layerstore_core.driver import registry
@@ -27,7 +27,6 @@ from layerstore_core.store.open import make_context
 from layerstore_core.store.store import LayerStore
 from layerstore_core.tar.layer_stream import LayerStream
 from layerstore_core.tar.scanner import TarScanner
-from layerstore_core.tree.remove import remove_tree
 
 _CHUNK: Final = 1 << 20
 #: Whether a store flushes what it commits.
@@ -73,12 +72,13 @@ class DriverRig:
         self.examples = 0
         self._settings = settings
         self._layers: list[str] = []
+        self._kept = False
         self._opened: list[tuple[BoundDriver, RootLocks]] = []
         root.mkdir(parents=True)
         try:
             self.driver = self.open()
         except BaseException:
-            remove_tree(os.fsencode(root))
+            remove_root(root)
             raise
 
     # Instances
@@ -265,16 +265,23 @@ class DriverRig:
     def __enter__(self) -> Self:
         return self
 
+    def keep(self) -> str:
+        """Leave the root, its layers and its mounts as they are, for somebody to look at. Return how to remove them."""
+        self._kept = True
+        return removal(self.root)
+
     def __exit__(self, *exc: object) -> None:
+        if self._kept:
+            for _, locks in self._opened:
+                locks.close()
+            return
         try:
             self._remove_layers()
         finally:
             self.close()
             # Python collects objects of a failed call late. Until then their open files keep the file system busy.
             gc.collect()
-            for path in reversed(self.mounts()):
-                subprocess.run(["umount", "--lazy", path], check=False, capture_output=True)
-            remove_tree(os.fsencode(self.root))
+            remove_root(self.root)
 
     def _remove_layers(self) -> None:
         """Remove all layers, children first. Otherwise a file system may refuse to delete a driver's layers."""
@@ -290,14 +297,6 @@ def stream_of(tar: bytes, chunk: int = _CHUNK, await_parents: Callable[[], None]
     """Return a tar as `apply_diff` gets it, read in pieces of `chunk` bytes."""
     file = io.BytesIO(tar)
     return LayerStream(TarScanner(lambda: file.read(chunk)), await_parents=await_parents)
-
-
-def mounts_below(directory: Path) -> list[str]:
-    """Return the mount points under a directory, in the order in which they were mounted."""
-    top = os.path.realpath(directory) + "/"
-    with open("/proc/self/mountinfo", "rb") as lines:
-        points = [line.split(b" ")[4].decode("unicode_escape") for line in lines]
-    return [point for point in points if point.startswith(top)]
 
 
 def read_all(stream: BinaryIO) -> bytes:

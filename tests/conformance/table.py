@@ -18,11 +18,23 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from layerstore_core.conformance.results import GROUP_NAMES
+from layerstore_core.conformance.outcomes.results import GROUP_NAMES
 from tests.conformance.mutants import MUTANTS
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "conformance-mutants.md"
+#: The tests of `--quick`.
+QUICK = ROOT / "layerstore_core" / "conformance" / "command" / "quick.py"
+_QUICK_HEAD = '''\
+"""The tests of `--quick`: those that catch the mutants. `python -m tests.conformance.table` writes it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+QUICK: Final = frozenset(
+    {
+'''
 CROSS = ROOT / "docs" / "conformance-cross-run.md"
 #: The number of mutants that one process tests in a cross run.
 _BUNDLE = 2
@@ -54,10 +66,12 @@ tests of its own group only.
 """
 
 
-def caught_by() -> dict[str, str]:
-    """Return the test that caught each mutant when the docs' table was made."""
-    rows = [line.strip("| ").split(" | ") for line in DOCUMENT.read_text().splitlines() if line.startswith("| ")]
-    return {name: test.strip("`") for name, _, _, test in rows}
+def caught_by(table: str = "") -> dict[str, str]:
+    """Return the test that caught each mutant when the docs' table, or another, was made."""
+    rows = [
+        line.strip("| ").split(" | ") for line in (table or DOCUMENT.read_text()).splitlines() if line.startswith("| ")
+    ]
+    return {name: test.strip("`") for name, _, _, test in rows if name in MUTANTS}
 
 
 def run(tests: str = "known", names: Sequence[str] = (), root: Path | None = None) -> dict[str, list[tuple[str, str]]]:
@@ -136,6 +150,12 @@ def cross_text(failed: dict[str, list[tuple[str, str]]]) -> str:
         ]
         lines.append(f"| {name} | {', '.join(groups) or 'none'} | {len(tests)} |")
     return _CROSS_HEAD + "\n".join(lines) + "\n"
+
+
+def quick_of(table: str) -> str:
+    """Return the module with the tests that are the first to catch a mutant, without those that take long."""
+    names = sorted(set(caught_by(table).values()) - {"nothing"})
+    return _QUICK_HEAD + "".join(f'        "{name}",\n' for name in names) + "    }\n)\n"
 
 
 if __name__ == "__main__":

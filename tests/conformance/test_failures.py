@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from layerstore_core.conformance.results import JUDGED
+from layerstore_core.conformance.outcomes.results import JUDGED
 from tests.conformance.conftest import Author, flat
 from tests.ordinary_users import OrdinaryUsers
 

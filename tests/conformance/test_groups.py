@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from layerstore_core import conformance
 from layerstore_core.conformance import GROUPS, DriverConformance
-from layerstore_core.conformance.results import GROUP_NAMES
+from layerstore_core.conformance.outcomes.results import GROUP_NAMES
 
 TESTS = [
     (group, name, value)

@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from layerstore_core import ConfigError
-from layerstore_core.conformance.known_limits import check_names, declared_limits
+from layerstore_core.conformance.outcomes.known_limits import check_names, declared_limits
 from tests.conformance.conftest import Author, flat
 
 LONG_NAMES = '{"limits: test_long_names": "names of more than 200 bytes"}'

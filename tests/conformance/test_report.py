@@ -9,9 +9,9 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from layerstore_core import ConfigError
+from layerstore_core.conformance.outcomes.results import JUDGED, DriverResult, GroupResult, Run, TestResult, run_from
 from layerstore_core.conformance.reports import write_report
 from layerstore_core.conformance.reports.text import text_lines
-from layerstore_core.conformance.results import JUDGED, DriverResult, GroupResult, Run, TestResult, run_from
 
 FAILED = TestResult(
     "content",
@@ -23,6 +23,7 @@ FAILED = TestResult(
     "lost \x1b[31m user.k",
     where=("driver.py:7, in apply_diff",),
     kept="/tmp/kept",
+    removal="rm -r /tmp/kept",
 )
 TESTS = [
     FAILED,
@@ -129,7 +130,7 @@ def test_text_report(run: Run) -> None:
     assert "content       failed         1 of 3      2.0 s  2 failed" in text
     assert "FAILED content: test_files[attributes]\n  the contract:   Attributes stay.\n  what is lost:   Other" in text
     assert "  where to look:\n    driver.py:7, in apply_diff\n" in text
-    assert "kept:           /tmp/kept" in text
+    assert "kept:           /tmp/kept (driver.log has the driver's calls)" in text
     assert "the same in 1 more test: content: test_more" in text
     assert text.count("FAILED") == 1
     assert "declared limits\n  limits: test_long_names\n    251 bytes at most\n" in text

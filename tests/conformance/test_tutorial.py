@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from layerstore_core.conformance.results import GROUP_NAMES
+from layerstore_core.conformance.outcomes.results import GROUP_NAMES
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"<!-- (\S+) -->\n```\w+\n(.*?)\n```\n", re.DOTALL)

@@ -19,6 +19,8 @@ IN_PLACE_OF = (
     (r"conformance vfs", "conformance vfs --only sizes"),
     (r"conformance btrfs --root /mnt/btrfs", 'conformance vfs --only sizes --root "$HERE"'),
     (r"conformance mydriver --only lifecycle --only content", "conformance vfs --only sizes --only limits"),
+    (r"conformance mydriver --quick --jobs 2", "conformance vfs --quick --only sizes"),
+    (r"conformance mydriver -k test_long_names", "conformance vfs -k test_long_names"),
 )
 #: Examples that need a writable layer, `work`, which they do not make.
 NEEDS_WORK = re.compile(r"layerstore (?:rw (?!create|ls)\w+|commit) work")

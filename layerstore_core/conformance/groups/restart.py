@@ -12,8 +12,9 @@ import pytest
 from layerstore_core.conformance.base import ConformanceTests
 from layerstore_core.conformance.groups.lifecycle.layers import raw_get, raw_put
 from layerstore_core.conformance.instruments.home import status_of_files
+from layerstore_core.conformance.leftovers import mounts_below
 from layerstore_core.conformance.processes import die, in_child
-from layerstore_core.conformance.rig import DriverRig, mounts_below, read_all
+from layerstore_core.conformance.rig import DriverRig, read_all
 from layerstore_core.conformance.tars import directory, file, tar_of, whiteout
 from layerstore_core.conformance.trees import must_be
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Final
 import pytest
 
 from layerstore_core.conformance.base import ConformanceTests
-from layerstore_core.conformance.recorder import FIGURES
+from layerstore_core.conformance.properties import FIGURES
 from layerstore_core.conformance.rig import DriverRig
 from layerstore_core.conformance.tars import Item, directory, file
 from layerstore_core.driver import registry

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 
 from layerstore_core.conformance.base import ConformanceTests
 from layerstore_core.conformance.model import Player, replay
-from layerstore_core.conformance.results import EXAMPLES
+from layerstore_core.conformance.outcomes.results import EXAMPLES
 from layerstore_core.conformance.rig import DriverRig
 from layerstore_core.conformance.scripts import InvalidScript, Step, read_script, shorten, write_script
 

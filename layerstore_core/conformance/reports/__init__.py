@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from layerstore_core.conformance.results import Run
+from layerstore_core.conformance.outcomes.results import Run
 from layerstore_core.errors import ConfigError
 
 _PACKAGE: Final = "layerstore_core.conformance.reports"

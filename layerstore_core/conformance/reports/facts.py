@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from layerstore_core.conformance.results import DriverResult, GroupResult, TestResult
+from layerstore_core.conformance.outcomes.results import DriverResult, GroupResult, TestResult
 
 #: No more names of tests with the same failure than these.
 _NAMES = 6
@@ -69,11 +69,6 @@ def could_declare(driver: DriverResult) -> list[str]:
 def notes(driver: DriverResult) -> list[tuple[str, str]]:
     """Return the notes, each with its group."""
     return list(dict.fromkeys((test.group, note) for test in driver.tests() for note in test.notes))
-
-
-def removal(root: str) -> str:
-    """Return the command that removes a root that was kept."""
-    return f"layerstore conformance --remove-kept {root}"
 
 
 def _by_reason(tests: Iterable[TestResult]) -> list[tuple[str, str]]:

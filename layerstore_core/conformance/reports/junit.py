@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from xml.etree import ElementTree as ET
 
+from layerstore_core.conformance.outcomes.results import DriverResult, GroupResult, Run
 from layerstore_core.conformance.reports import facts
-from layerstore_core.conformance.results import DriverResult, GroupResult, Run
 
 
 def document(run: Run) -> str:
@@ -51,7 +51,7 @@ def _suite(suites: ET.Element, run: Run, driver: DriverResult, group: GroupResul
         if test.outcome == "failed":
             failure = ET.SubElement(case, "failure", message=_printable(test.demand))
             places = "\n".join(test.where)
-            kept = f"\n\nkept: {test.kept}\nto remove it: {facts.removal(test.kept)}" if test.kept else ""
+            kept = f"\n\nkept: {test.kept}\nto remove it: {test.removal}" if test.kept else ""
             failure.text = _printable(f"{test.demand}\n{test.loss}\n\n{test.message}\n\nwhere to look:\n{places}{kept}")
         elif test.outcome in ("limited", "not tried"):
             ET.SubElement(case, "skipped", type=test.outcome, message=_printable(f"{test.outcome}: {test.reason}"))

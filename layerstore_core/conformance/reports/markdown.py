@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from layerstore_core.conformance.outcomes.results import DriverResult, Run
 from layerstore_core.conformance.reports import facts, speed
-from layerstore_core.conformance.results import DriverResult, Run
 
 _MARKS = {
     "passed": "✅ passed",
@@ -69,7 +69,7 @@ def _failure(failure: facts.Failed) -> list[str]:
     ]
     for one in (test, *failure.others):
         if one.kept:
-            lines += ["", f"Kept: {_code(one.kept)}; to remove it: {_code(facts.removal(one.kept))}"]
+            lines += ["", f"Kept: {_code(one.kept)}; to remove it: {_code(one.removal)}"]
     return [*lines, "", failure.same[:1].upper() + failure.same[1:]] if failure.same else lines
 
 

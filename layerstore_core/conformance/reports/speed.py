@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from layerstore_core.conformance.results import DriverResult
+from layerstore_core.conformance.outcomes.results import DriverResult
 
 #: The width of the longest bar of a table, in characters.
 _WIDTH = 24

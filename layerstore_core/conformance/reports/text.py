@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from layerstore_core.conformance.outcomes.results import DriverResult, Run
 from layerstore_core.conformance.reports import facts, speed
-from layerstore_core.conformance.results import DriverResult, Run
 
 
 def document(run: Run) -> str:
@@ -41,8 +41,8 @@ def text_lines(run: Run) -> Iterator[str]:
             yield from (f"    {place}" for place in test.where)
             for one in (test, *failure.others):
                 if one.kept:
-                    yield f"  kept:           {one.kept}"
-                    yield f"                  to remove it: {facts.removal(one.kept)}"
+                    yield f"  kept:           {one.kept} (driver.log has the driver's calls)"
+                    yield f"                  to remove it: {one.removal}"
             if failure.same:
                 yield f"  {failure.same}"
         yield ""

@@ -16,8 +16,9 @@ import pytest
 
 from layerstore_core.base.digests import DiffID, chain_id
 from layerstore_core.conformance.base import ConformanceTests
+from layerstore_core.conformance.leftovers import mounts_below
 from layerstore_core.conformance.processes import Report, die, in_child
-from layerstore_core.conformance.rig import DriverRig, mounts_below, read_all
+from layerstore_core.conformance.rig import DriverRig, read_all
 from layerstore_core.conformance.tars import directory, file, tar_of, whiteout
 from layerstore_core.conformance.watch import Watch
 from layerstore_core.errors import LayerStoreError

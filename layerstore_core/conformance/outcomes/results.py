@@ -53,6 +53,7 @@ class TestResult:
         could_declare: capabilities that the driver could declare, each with the reason after a colon.
         figures: the measured values.
         kept: the root of a failed test, which was kept. Empty if it was removed.
+        removal: the command that removes what was kept.
     """
 
     #: Tells pytest that this is no class of tests.
@@ -71,6 +72,7 @@ class TestResult:
     could_declare: tuple[str, ...] = ()
     figures: Mapping[str, Any] = field(default_factory=dict)
     kept: str = ""
+    removal: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""What `layerstore conformance` does: it runs pytest on an installed driver, once or at each change."""

@@ -65,6 +65,32 @@ def test_files_with_too_many_names_are_copied(root: Path, target: Path) -> None:
     assert os.path.samefile(root / "d/shared", target / "d/shared")
 
 
+@pytest.mark.parametrize("possible", [0, 1, 2, 3])
+def test_the_names_of_one_file_stay_together(
+    possible: int, root: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file can have some more names, and not as many as it has in the tree."""
+    link = os.link
+    (root / "a").write_bytes(b"content")
+    for directory in ("d", "e/f"):
+        (root / directory).mkdir(parents=True)
+        link(root / "a", root / directory / "b")
+        os.utime(root / directory, ns=(1, 2))
+    (root / "e/f").chmod(0o555)
+    full = (root / "a").stat().st_nlink + possible
+
+    def limited(source: Any, target: Any, **options: Any) -> None:
+        if os.stat(source, dir_fd=options["src_dir_fd"]).st_nlink >= full:
+            raise OSError(errno.EMLINK, os.strerror(errno.EMLINK))
+        link(source, target, **options)
+
+    monkeypatch.setattr(os, "link", limited)
+    before = snapshot(root)
+    link_tree(root, target)
+    assert snapshot(target) == snapshot(root) == before
+    assert os.path.samefile(root / "a", target / "a") == (possible == 3)
+
+
 @needs_root
 def test_the_limit_of_a_real_file_system(root: Path, target: Path) -> None:
     """ext4 has 65,000 names for a file; that of the file system here may have no limit."""

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -37,10 +36,10 @@ class PoolDriver(DirectoryDriver):
     def __init__(self, context: DriverContext) -> None:
         super().__init__(context)
         self.layers = context.home / "layers"
-        self._sharing: str = context.options.sharing if context.options else "auto"
+        self._reflinks: bool = bool(context.options) and context.options.sharing == "reflinks"
         self._pool = Pool(context.home / "pool", self.layers)
-        if not context.read_only and not inside.is_directory(self.layers):
-            self.probe(context)  # otherwise it has worked before
+        if not context.read_only and (self._reflinks or not inside.is_directory(self.layers)):
+            self.probe(context)  # links have worked before, if there are layers
 
     @classmethod
     def probe(cls, context: DriverContext) -> None:
@@ -61,10 +60,6 @@ class PoolDriver(DirectoryDriver):
                     f"the file system of {near} has no hard links: {error.strerror}; put the store elsewhere, or use "
                     "the driver vfs"
                 ) from error
-
-    @cached_property
-    def _reflinks(self) -> bool:
-        return self._sharing == "reflinks"
 
     @hookimpl
     def capabilities(self) -> Capabilities:

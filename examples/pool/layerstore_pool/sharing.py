@@ -99,11 +99,7 @@ class Sharing:
         """
         if not file.size or file.digest is None:
             return
-        try:
-            opened = Descriptor(file.open)
-        except PermissionError:
-            return  # an ordinary user cannot compare what he has no right to read
-        with opened as made:
+        with Descriptor(file.open) as made:
             facts = facts_of(made)
             key = self.key(file.digest, facts)
             for number in count(self._numbers.get(key, 0)):

@@ -176,12 +176,6 @@ def test_the_pool_shows_in_status_and_metadata(bench):
     assert bench.driver.metadata("copy")["Files"] == "its own"
 
 
-def test_what_cannot_be_read_stays_the_layers_own(bench):
-    tree = bench.add("one", ("a", b"secret", {"mode": 0}))
-    assert len(bench.pool()) == (os.geteuid() == 0)
-    assert stat.S_IMODE((tree / "a").stat().st_mode) == 0
-
-
 # Damage
 
 

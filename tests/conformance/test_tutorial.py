@@ -1,4 +1,4 @@
-"""The tutorial's pieces of code make the minimal example, file by file."""
+"""The pieces of code in the tutorials make the examples, file by file."""
 
 from __future__ import annotations
 
@@ -17,11 +17,23 @@ def lines_of(text: str) -> list[str]:
     return [line for line in text.splitlines() if line.strip()]
 
 
-@pytest.mark.parametrize("name", ["pyproject.toml", "tests/test_conformance.py", "layerstore_minimal/__init__.py"])
-def test_the_tutorial_makes_the_minimal_example(name: str) -> None:
-    blocks = BLOCK.findall((ROOT / "docs/tutorial.md").read_text())
+@pytest.mark.parametrize(
+    ("document", "example", "name"),
+    [
+        ("tutorial", "minimal", "pyproject.toml"),
+        ("tutorial", "minimal", "tests/test_conformance.py"),
+        ("tutorial", "minimal", "layerstore_minimal/__init__.py"),
+        ("tutorial-pool", "pool", "tests/test_conformance.py"),
+        ("tutorial-pool", "pool", "layerstore_pool/__init__.py"),
+        ("tutorial-pool", "pool", "layerstore_pool/options.py"),
+        ("tutorial-pool", "pool", "layerstore_pool/pool.py"),
+        ("tutorial-pool", "pool", "layerstore_pool/sharing.py"),
+    ],
+)
+def test_the_tutorials_make_the_examples(document: str, example: str, name: str) -> None:
+    blocks = BLOCK.findall((ROOT / f"docs/{document}.md").read_text())
     written = "\n".join(text for file, text in blocks if file == name)
-    assert lines_of(written) == lines_of((ROOT / "examples/minimal" / name).read_text())
+    assert lines_of(written) == lines_of((ROOT / f"examples/{example}" / name).read_text())
 
 
 def test_every_group_is_documented() -> None:

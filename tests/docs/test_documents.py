@@ -21,11 +21,11 @@ SHELL = [
     for number, text in enumerate(blocks(path, "console", "sh"))
     if "make " not in text  # the targets of the Makefile are run by continuous integration, or by hand
 ]
-#: The tutorial's code is an example package, which has its own tests.
+#: The code of the tutorials is that of example packages, which have their own tests.
 PYTHON = [
     pytest.param(text, id=f"{path.relative_to(TOP)}-{number}")
     for path in DOCUMENTS
-    if path.name != "tutorial.md"
+    if path.name not in ("tutorial.md", "tutorial-pool.md")
     for number, text in enumerate(blocks(path, "python"))
 ]
 

@@ -7,6 +7,7 @@ Below the driver's home:
 - `pool/<digest>.<metadata>.<number>`: a file of this content and metadata, which layers link to.
 - `pool/<digest>.any.<number>`: a file of this content, which files of layers share extents with (reflinks).
 
+`docs/tutorial-pool.md` of layerstore builds the driver step by step.
 """
 
 from __future__ import annotations

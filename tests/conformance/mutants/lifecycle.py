@@ -295,3 +295,33 @@ class LocksTheTree(Mutant):
     def remove(self, layer_id):
         self.put(layer_id)
         Correct.remove(self, layer_id)
+
+
+class FindsDamageInASoundHome(Mutant):
+    """`check_home` misses layers that were removed."""
+
+    caught_in = "lifecycle"
+
+    def __init__(self, context):
+        super().__init__(context)
+        self.known = set()
+
+    def fill(self, layer_id, parent_id):
+        Correct.fill(self, layer_id, parent_id)
+        self.known.add(layer_id)
+
+    @hookimpl
+    def check_home(self):
+        return [f"layer {layer_id} is missing" for layer_id in sorted(self.known) if not self.exists(layer_id)]
+
+
+class RepairsASoundHome(Mutant):
+    """`repair_home` empties the home, and says nothing."""
+
+    caught_in = "lifecycle"
+
+    @hookimpl
+    def repair_home(self):
+        for name in os.listdir(self.home):
+            shutil.rmtree(self.home / name)
+        return []

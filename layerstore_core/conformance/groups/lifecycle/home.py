@@ -42,6 +42,34 @@ class HomeTests(ConformanceTests):
         growth = measure(bench.driver.home).growth_since(before)
         assert not growth, f"after cleanup, the home has {growth}"
 
+    def test_a_sound_home_needs_no_repair(self, bench: DriverRig) -> None:
+        """`check_home` finds nothing wrong while layers come, are used and go, and `repair_home` changes no layer then.
+
+        Otherwise `check` reports damage where there is none, and who repairs that loses what was sound.
+        """
+        base = bench.layer(_BASE)
+        child = bench.layer([file(b"three", b"3" * 5000), whiteout(b"two")], base)
+        writable = bench.writable(child)
+
+        def look(moment: str) -> None:
+            for call in ("check_home", "repair_home", "check_home"):
+                found = getattr(bench.driver, call)()
+                assert not found, f"{call} finds something to do {moment}: {found[0]}"
+
+        look("after layers were created")
+        trees = {layer: bench.tree(layer) for layer in (base, child, writable)}
+        with bench.driver.mounted(writable) as path, bench.driver.mounted(base):
+            Path(path, "written").write_bytes(b"w")
+            look("while layers are mounted")
+            Path(path, "written").unlink()
+        for layer, tree in trees.items():
+            must_be(bench.tree(layer), tree, "a layer, after repair_home", root=layer != writable)
+        bench.driver.remove(writable)
+        bench.driver.remove(child)
+        bench.driver.cleanup()
+        look("after layers were removed")
+        must_be(bench.tree(base), trees[base], "a layer, after its child was removed, and repair_home")
+
     def test_no_process_is_left(self, bench: DriverRig) -> None:
         """When all layers are unmounted and the process that used the driver has ended, no process of it is left.
 

@@ -92,7 +92,7 @@ def file_system(directory: Path, kind: str) -> Iterator[Path]:
         file.truncate(SIZE)
     mounted.mkdir(exist_ok=True)
     try:
-        subprocess.run([f"mkfs.{kind}", "-q", image], check=True)
+        subprocess.run([f"mkfs.{kind}", "-q", image], check=True, capture_output=True)
         subprocess.run(["mount", "-o", "loop", image, mounted], check=True)
         try:
             yield mounted

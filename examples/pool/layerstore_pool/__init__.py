@@ -14,18 +14,29 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar, Final
 
 import layerstore_core
-from layerstore_core import Capabilities, DriverContext, DriverNotSupported, LayerStream, MountSpec, hookimpl
+from layerstore_core import (
+    BadRecord,
+    Capabilities,
+    DriverContext,
+    DriverNotSupported,
+    LayerStream,
+    MountSpec,
+    hookimpl,
+)
 from layerstore_core.sdk import DirectoryDriver, inside, link_tree, make_directory
 from layerstore_pool.extents import can_clone
 from layerstore_pool.pool import Pool
-from layerstore_pool.sharing import Links, Reflinks
+from layerstore_pool.sharing import Links, Reflinks, files_of
 
 _MODE: Final = 0o700
 _WRITABLE: Final = "writable"
+#: The lock for what changes the pool but by adding a file.
+_LOCK: Final = "pool"
 
 
 class PoolDriver(DirectoryDriver):
@@ -85,6 +96,18 @@ class PoolDriver(DirectoryDriver):
             link_tree(self.get(parent_id), self.tree(layer_id))
 
     @hookimpl
+    def remove(self, layer_id: str) -> None:
+        """Remove a layer, and from the pool what no other layer has."""
+        inodes: set[int] = set()
+        with suppress(
+            OSError, BadRecord
+        ):  # a layer that is there only in part, or cannot be read: `cleanup` finds the rest
+            inodes = {inode for _, inode in files_of(self.tree(layer_id))}
+        super().remove(layer_id)
+        with self.context.lock(_LOCK):
+            self._pool.collect(inodes)
+
+    @hookimpl
     def mounts(self, layer_id: str, read_only: bool) -> list[MountSpec]:
         return [MountSpec.bind(self.get(layer_id), read_only=read_only)]
 
@@ -114,8 +137,8 @@ class PoolDriver(DirectoryDriver):
 
     @hookimpl
     def cleanup(self) -> None:
-        """Remove the files of the pool that no layer has."""
-        with self.context.lock("pool"):
+        """Remove the files of the pool that no layer has: what a process that was killed has left."""
+        with self.context.lock(_LOCK):
             self._pool.collect()
 
     @hookimpl
@@ -135,7 +158,7 @@ class PoolDriver(DirectoryDriver):
     @hookimpl
     def repair_home(self) -> list[str]:
         """Repair damaged files of the pool, where it has the same content in another file, too."""
-        with self.context.lock("pool"):
+        with self.context.lock(_LOCK):
             return self._pool.repair()
 
 

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import stat
+from collections.abc import Set
 from pathlib import Path
 from typing import Final
 
@@ -39,16 +40,19 @@ class Pool:
         """Return the names of its files, sorted."""
         return [name for name in inside.names(self.directory) if _NAME.fullmatch(name)]
 
-    def collect(self) -> None:
+    def collect(self, inodes: Set[int] | None = None) -> None:
         """Remove the files that no layer has.
 
         Meanwhile a layer may begin to use one: then the file is lost for the layers after it, but not for this one.
+
+        Args:
+            inodes: look only at the files with these inodes; `None`: at all.
         """
-        names = self.names()
-        if not names:
+        if not inside.is_directory(self.directory):
             return
-        with inside.open_directory(self.directory) as pool:
-            for name in names:
+        with inside.open_directory(self.directory) as pool, os.scandir(pool) as entries:
+            names = [entry.name for entry in entries if inodes is None or entry.inode() in inodes]
+            for name in filter(_NAME.fullmatch, names):
                 if os.stat(name, dir_fd=pool, follow_symlinks=False).st_nlink > 1:
                     continue
                 if name.split(".")[1] == ANY:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -155,16 +156,30 @@ def test_real_links_up_to_the_limit_of_the_file_system(bench, tmp_path):
     assert len(bench.pool()) == 1 + (inode(two / "a") != inode(one / "a"))
 
 
-def test_garbage_is_what_no_layer_links_to(bench):
+def test_the_last_layer_takes_a_file_with_it(bench):
     bench.add("one", ("a", b"content"), ("b", b"alone"))
-    bench.add("other", ("a", b"content"))
-    bench.driver.remove("one")
+    bench.add("other", ("c", b"content"))
+    bench.add("child", ("d", b"more"), parent="one")
+    assert len(bench.pool()) == 3
+    bench.driver.remove("child")
     assert len(bench.pool()) == 2
-    bench.driver.cleanup()
+    bench.driver.remove("one")
     assert len(bench.pool()) == 1
     bench.driver.remove("other")
+    bench.driver.remove("other")
+    assert bench.pool() == []
+
+
+def test_cleanup_removes_what_no_layer_has(bench):
+    tree = bench.add("one", ("a", b"content"), ("b", b"alone"))
+    bench.add("other", ("a", b"content"))
+    shutil.rmtree(tree)  # as when a removal was killed
+    assert len(bench.pool()) == 2
     bench.driver.cleanup()
     bench.driver.cleanup()
+    assert len(bench.pool()) == 1
+    bench.driver.remove("one")
+    bench.driver.remove("other")
     assert bench.pool() == []
 
 

@@ -317,17 +317,19 @@ class ImageDB:
         Raises:
             BadRecord: the file of names is damaged.
         """
+        try:
+            content = inside.read(self.names_path, _MAX_NAMES)
+        except FileNotFoundError:
+            return {}
         import json  # lazy: commands on layers read no names
 
         try:
-            document = json.loads(inside.read(self.names_path, _MAX_NAMES))
+            document = json.loads(content)
             return {
                 name: ImageID(image)
                 for references in document["Repositories"].values()
                 for name, image in references.items()
             }
-        except FileNotFoundError:
-            return {}
         except (ValueError, RecursionError) as error:
             raise BadRecord(self.names_path, f"not a list of image names: {json_problem(error)}") from None
         except (KeyError, AttributeError, TypeError):

@@ -26,7 +26,7 @@ _COMPRESSION_LEVEL: Final = 1  # of isal: the result is a tenth larger than with
 _COMPRESS_AT: Final = 1 << 17
 
 _SEGMENT_START: Final = b'{"type":2,"payload":"'
-_NEEDS_ESCAPE: Final = re.compile('[\\x00-\\x1f"\\\\<>&\u2028\u2029]')
+_NEEDS_ESCAPE: Final = '[\\x00-\\x1f"\\\\<>&\u2028\u2029]'
 _SHORT_ESCAPES: Final = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
@@ -82,7 +82,7 @@ def _base64(data: bytes | memoryview) -> bytes:
 
 
 def _escape(text: str) -> str:
-    return _NEEDS_ESCAPE.sub(lambda m: _SHORT_ESCAPES.get(m[0]) or f"\\u{ord(m[0]):04x}", text)
+    return re.sub(_NEEDS_ESCAPE, lambda m: _SHORT_ESCAPES.get(m[0]) or f"\\u{ord(m[0]):04x}", text)
 
 
 def decode_lines(lines: Iterable[bytes], first: int = 1) -> Iterator[Segment | FileEntry]:

@@ -9,7 +9,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from layerstore_core.base.paths import clean_name, leaves_root
 from layerstore_core.errors import InvalidLayer
@@ -18,12 +18,14 @@ from layerstore_core.tar.layer_stream import LayerStream
 from layerstore_core.tar.whiteouts import AUFS_LINKS, NameKind, classify, whiteout_target
 from layerstore_core.tree.remove import remove_tree
 from layerstore_core.tree.root import Directory, Root
-from layerstore_core.unpack.break_links import LinkBreaker
 from layerstore_core.unpack.create import Creator
-from layerstore_core.unpack.made_files import MadeFiles, hashed
 from layerstore_core.unpack.replace import Replacer
 from layerstore_core.unpack.resolve import PathResolver
 from layerstore_core.unpack.whiteout_style import WhiteoutStyle
+
+if TYPE_CHECKING:
+    from layerstore_core.unpack.break_links import LinkBreaker
+    from layerstore_core.unpack.made_files import MadeFiles
 
 _PLAIN: Final = NameKind.PLAIN
 _MAKES_NOTHING: Final = (EntryType.GLOBAL, EntryType.VOLUME)
@@ -178,6 +180,8 @@ class Applier:
         if self.made is None:
             self._creator.file(entry, content, directory, base)
         else:
+            from layerstore_core.unpack.made_files import hashed  # lazy: few drivers ask for digests
+
             digest = hashlib.sha256()
             self._creator.file(entry, hashed(content, digest), directory, base)
             self.made.add(directory.join(base), digest.digest() if entry.sparse is None else None)

@@ -11,7 +11,7 @@ import errno
 import os
 from collections.abc import Callable
 from itertools import chain
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from layerstore_core.errors import InvalidLayer
 from layerstore_core.tar.entry import TarEntry
@@ -19,11 +19,13 @@ from layerstore_core.tar.layer_stream import LayerStream
 from layerstore_core.tree.idmap import IDMapping
 from layerstore_core.tree.root import Root
 from layerstore_core.unpack.apply import Applier
-from layerstore_core.unpack.break_links import LinkBreaker
 from layerstore_core.unpack.create import Creator
-from layerstore_core.unpack.made_files import MadeFile, MadeFiles
 from layerstore_core.unpack.runs import EntryFailed, RunMaker
 from layerstore_core.unpack.whiteout_style import WhiteoutStyle
+
+if TYPE_CHECKING:
+    from layerstore_core.unpack.break_links import LinkBreaker
+    from layerstore_core.unpack.made_files import MadeFile, MadeFiles
 
 #: Errors of the file system that are caused by the layer's content, not by the machine, and the reasons to report.
 _LAYER_FAULTS: Final = {
@@ -74,8 +76,18 @@ def unpack_layer(
     style = whiteouts or WhiteoutStyle()
     with Root(root, keep_times=True, owner_of_made=None if os.geteuid() else mapping.root_pair()) as tree:
         creator = Creator(tree, mapping, best_effort_xattrs)
-        made = MadeFiles(tree, on_file) if on_file else None
-        applier = Applier(diff, tree, creator, style, LinkBreaker(tree) if break_links else None, made=made)
+        # Few drivers ask for either, and most layers are small.
+        made: MadeFiles | None = None
+        breaker: LinkBreaker | None = None
+        if on_file:
+            from layerstore_core.unpack.made_files import MadeFiles
+
+            made = MadeFiles(tree, on_file)
+        if break_links:
+            from layerstore_core.unpack.break_links import LinkBreaker
+
+            breaker = LinkBreaker(tree)
+        applier = Applier(diff, tree, creator, style, breaker, made=made)
         try:
             _apply_entries(diff, tree, applier, creator)
             root_itself = [] if applier.has_root_entry else [b""]

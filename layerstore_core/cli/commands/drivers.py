@@ -29,7 +29,7 @@ def drivers(session: Session, of: str | None) -> None:
     \b
     Examples:
       layerstore drivers
-      layerstore drivers --options vfs
+      layerstore drivers --options overlay2
     """
     if of is not None:
         _list_options(session, of)

@@ -53,7 +53,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=Path,
         action="append",
         default=[],
-        help="write a report, in the format of its suffix: .json, .xml (JUnit), .md, .txt; may be repeated",
+        help="write a report, in the format of its suffix: .html, .md, .txt, .json, .xml (JUnit); may be repeated",
     )
     group.addoption(
         "--conformance-quick",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from html.parser import HTMLParser
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -175,6 +176,52 @@ def test_markdown_report(run: Run, tmp_path) -> None:
     assert "- `sizes: test_size[a], test_size[b]`: needs root" in lines
     assert "## Failed: `content: test_files[attributes]`" in lines
     assert "The same in 1 more test: content: test_more" in lines
+
+
+class Page(HTMLParser):
+    """A page with all of its tags and texts, which must be closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.texts: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def test_html_report(tmp_path) -> None:
+    hostile = replace(FAILED, group="content", name="test_<script>alert(1)</script>", message='</pre><img src="x">')
+    write_report(run_of([*TESTS, hostile]), tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    page = Page(text)
+    names = {tag for tag, _ in page.tags}
+    assert not names & {"script", "img", "link", "iframe", "object"}
+    assert not [name for _, attributes in page.tags for name in attributes if name in ("src", "href", "onload")]
+    assert "http" not in text and "url(" not in text and "@import" not in text
+    assert "prefers-color-scheme: dark" in text
+    said = " ".join(page.texts)
+    assert "does not conform: 3 of 10 tests in 5 of 13 groups failed, with 1 declared limit" in said
+    assert "251 bytes at most" in said and "needs root" in said and "quota: it holds" in said
+    assert '</pre><img src="x">' in said and "\x1b" not in text
+    widths = [float(attributes["width"] or 0) for tag, attributes in page.tags if tag == "rect"]
+    assert widths == [190.0, 380.0, 76.0]
+    assert {"x", "vfs", "overlay2", "1.2 ms", "2.5 ms", "0.5 ms"} <= set(page.texts)
 
 
 def test_an_unknown_report_format_is_refused(run: Run, tmp_path) -> None:

@@ -44,7 +44,7 @@ _FILE = PathType(dir_okay=False, path_type=Path)
     metavar="FILE",
     type=_FILE,
     multiple=True,
-    help="Write a report to FILE: .json, .xml (JUnit), .md or .txt; may be repeated.",
+    help="Write a report to FILE: .html, .md, .txt, .json or .xml (JUnit); may be repeated.",
 )
 @json_option
 @click.pass_context

@@ -24,7 +24,8 @@ def drivers(session: Session, of: str | None) -> None:
     "Here" means below this root and with the given options. A driver that does not work, or whose package is
     broken, is listed with the reason. The exit code is 0 all the same. A driver that an ordinary user can use in a
     user namespace only is tried in one; commands enter one by themselves. CONTRACT is the version of the driver
-    contract that the driver was written for.
+    contract that the driver was written for. CONFORMANCE is what a report of the conformance kit says that came with
+    the package.
 
     \b
     Examples:
@@ -39,6 +40,7 @@ def drivers(session: Session, of: str | None) -> None:
         from layerstore_core.driver.open import check_options
 
         check_options(config)
+    from layerstore_core.conformance.outcomes.shipped import shipped_report
     from layerstore_core.driver.namespace import driver_needs_namespace, probe_in_namespace
     from layerstore_core.driver.probe import probe
     from layerstore_core.driver.registry import contract, installed_drivers, load_driver
@@ -53,6 +55,7 @@ def drivers(session: Session, of: str | None) -> None:
             version = contract(load_driver(driver.name), driver.name)
         except LayerStoreError:
             version = None  # likewise
+        report = shipped_report(driver)
         result = probe_in_namespace(driver.name, config) if namespace else probe(driver.name, config)
         found.append(
             {
@@ -63,20 +66,32 @@ def drivers(session: Session, of: str | None) -> None:
                 "works": result.works,
                 "user_namespace": namespace,
                 "reason": result.reason,
+                "conformance": None if report is None else report._asdict(),
             }
         )
 
     def lines() -> list[str]:
-        rows = [("NAME", "PACKAGE", "VERSION", "CONTRACT", "WORKS HERE")]
+        rows = [("NAME", "PACKAGE", "VERSION", "CONTRACT", "CONFORMANCE", "WORKS HERE")]
         for driver in found:
             works = "yes" if driver["works"] else f"no: {driver['reason']}"
             if driver["works"] and driver["user_namespace"]:
                 works = "yes, in a user namespace"
             number = "-" if driver["contract"] is None else str(driver["contract"])
-            rows.append((driver["name"], driver["package"], driver["version"], number, output.printable(works)))
+            report = output.printable(_in_words(driver["conformance"], driver["version"]))
+            rows.append((driver["name"], driver["package"], driver["version"], number, report, output.printable(works)))
         return output.columns(rows)
 
     session.answer({"drivers": found}, lines)
+
+
+def _in_words(report: dict[str, Any] | None, version: str) -> str:
+    """Return what a package's report says, in a few words."""
+    if report is None:
+        return "no report"
+    if report["verdict"] == "damaged":
+        return f"damaged: {report['summary']}"
+    other = f", version {report['version']}" if report["version"] != version else ""
+    return f"{report['summary']} (core {report['core']}, {report['date']}{other})"
 
 
 def _list_options(session: Session, name: str) -> None:

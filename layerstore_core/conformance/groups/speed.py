@@ -15,13 +15,15 @@ from layerstore_core.conformance.properties import FIGURES
 from layerstore_core.conformance.rig import DriverRig
 from layerstore_core.conformance.tars import Item, directory, file
 from layerstore_core.driver import registry
+from layerstore_core.errors import DriverNotSupported
 
 _REPEAT: Final = 3
-_YARDSTICK: Final = "vfs"
+#: The drivers that each driver is compared with, on the same file system.
+_YARDSTICKS: Final = ("vfs", "overlay2")
 
 
 class SpeedTests(ConformanceTests):
-    """Measurements of create, apply, mount, compare and remove, with vfs on the same file system as a yardstick."""
+    """Measurements of create, apply, mount, compare and remove, next to those of vfs and overlay2."""
 
     group: ClassVar = "speed"
 
@@ -32,10 +34,18 @@ class SpeedTests(ConformanceTests):
         They help in choosing a driver.
         """
         figures = {step: {"driver": value} for step, value in _measure(bench, files).items()}
-        if bench.name != _YARDSTICK and any(one.name == _YARDSTICK for one in registry.installed_drivers()):
-            with DriverRig(_YARDSTICK, None, {}, bench.root / "yardstick") as other:
+        installed = {one.name for one in registry.installed_drivers()}
+        for name in _YARDSTICKS:
+            if name == bench.name or name not in installed:
+                continue
+            try:
+                other = DriverRig(name, None, {}, bench.root / f"yardstick-{name}")
+            except DriverNotSupported as error:
+                bench.note(f"not compared with {name}: {error}")
+                continue
+            with other:
                 for step, value in _measure(other, files).items():
-                    figures[step]["vfs"] = value
+                    figures[step][name] = value
         request.node.user_properties.append((FIGURES, {str(files): figures}))
 
 

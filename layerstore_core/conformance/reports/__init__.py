@@ -13,14 +13,14 @@ from layerstore_core.errors import ConfigError
 
 _PACKAGE: Final = "layerstore_core.conformance.reports"
 #: The modules with a function `document`, by the suffix of the file's name.
-_MODULES: Final = {".xml": "junit", ".md": "markdown", ".txt": "text"}
+_MODULES: Final = {".html": "html", ".xml": "junit", ".md": "markdown", ".txt": "text"}
 
 
 def write_report(run: Run, path: Path) -> None:
     """Write a report in the format of the file name's suffix.
 
     Raises:
-        ConfigError: the suffix is none of `.json`, `.xml`, `.md` and `.txt`.
+        ConfigError: the suffix is none of `.json`, `.html`, `.xml`, `.md` and `.txt`.
         OSError: the file cannot be written.
     """
     check_report_name(path)
@@ -40,5 +40,5 @@ def check_report_name(path: Path) -> None:
     """
     if path.suffix not in (".json", *_MODULES):
         raise ConfigError(
-            f"the report {str(path)!r} has no known format: let its name end with .json, .xml (JUnit), .md or .txt"
+            f"the report {str(path)!r} has no known format: let it end with .html, .md, .txt, .json or .xml (JUnit)"
         )

@@ -24,7 +24,7 @@ def test_vfs_is_listed_and_works(run: Run) -> None:
     assert listed["vfs"]["contract"] == 1
     assert listed["vfs"]["package"] == "layerstore-driver-vfs"
     lines = run("drivers").lines
-    assert lines[0].split() == ["NAME", "PACKAGE", "VERSION", "CONTRACT", "WORKS", "HERE"]
+    assert lines[0].split() == ["NAME", "PACKAGE", "VERSION", "CONTRACT", "CONFORMANCE", "WORKS", "HERE"]
     assert any(line.startswith("vfs ") and line.endswith("yes") for line in lines)
 
 

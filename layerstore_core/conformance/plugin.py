@@ -216,7 +216,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 def _selection(config: pytest.Config) -> str:
     """Return how the tests were chosen, except by groups. Empty if all were."""
-    from layerstore_core.conformance.outcomes.results import EXAMPLES
+    from layerstore_core.conformance.outcomes.results import WHOLE
 
     examples = config.getoption("--conformance-examples")
     chosen = {
@@ -224,7 +224,7 @@ def _selection(config: pytest.Config) -> str:
         f"-k {config.getoption('keyword', '')}": config.getoption("keyword", ""),
         "only those that failed in the last run": config.getoption("lf", False),
         "a sequence that was replayed": config.getoption("--conformance-replay"),
-        f"{examples} random sequences, of {EXAMPLES}": examples is not None and examples < EXAMPLES,
+        f"{examples} examples, of {WHOLE}": examples is not None and examples < WHOLE,
     }
     return ", ".join(text for text, given in chosen.items() if given)
 

@@ -40,7 +40,7 @@ def test_conformance_of_a_correct_driver(conformance, tmp_path) -> None:
     )
     assert done.stdout.startswith("driver vfs (layerstore-driver-vfs 0.1.0): passed 2 of 13 groups\n")
     assert "2 random sequences, seed 1, 20" in done.stdout
-    assert "\nchosen: 2 random sequences, of 15\n" in done.stdout
+    assert "\nchosen: 2 examples, of 100\n" in done.stdout
     (driver,) = json.loads((tmp_path / "r.json").read_text())["drivers"]
     assert [(group["group"], group["failed"]) for group in driver["groups"]] == [("sizes", 0), ("model", 0)]
     assert driver["verdict"] == "incomplete" and driver["badge"]["message"] == "passed 2 of 13 groups"

@@ -27,8 +27,10 @@ GROUP_NAMES: Final = (
 SPEED: Final = "speed"
 #: The groups that a driver has to pass.
 JUDGED: Final = tuple(name for name in GROUP_NAMES if name != SPEED)
-#: The number of random sequences that the group "model" tries, and the least for a whole run.
+#: The number of random sequences that the group "model" tries if none is chosen.
 EXAMPLES: Final = 15
+#: The least number of examples of a whole run, if one is chosen: the group "faults" lets about as many calls fail.
+WHOLE: Final = 100
 
 #: The outcomes of a test, the worst first.
 OUTCOMES: Final = ("failed", "limited", "not tried", "passed")

@@ -115,10 +115,7 @@ def test_a_damaged_report(run: Run, package: Path, content: str, why: str) -> No
 
 def test_a_report_that_is_no_file(run: Run, package: Path) -> None:
     (package / "conformance.json").mkdir()
-    assert report_of(run)[0]["summary"] in (
-        "conformance.json: it is no regular file",
-        "conformance.json: Is a directory",
-    )
+    assert report_of(run)[0]["summary"] == "conformance.json: it is no regular file"
     (package / "conformance.json").rmdir()
     os.mkfifo(package / "conformance.json")
     assert report_of(run)[0]["summary"] == "conformance.json: it is no regular file"

@@ -9,7 +9,7 @@ import subprocess
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,14 @@ def bench(make_bench: Callable[..., Bench]) -> Bench:
 
 @pytest.fixture(scope="session")
 def btrfs() -> Iterator[Path]:
-    """A directory on a new btrfs file system."""
+    """A new btrfs file system."""
+    with btrfs_file_system() as mounted:
+        yield mounted
+
+
+@contextmanager
+def btrfs_file_system() -> Iterator[Path]:
+    """Make and mount a btrfs file system for the length of a `with` block; skip the test where that cannot be done."""
     if os.geteuid() != 0:
         pytest.skip("mounting a btrfs image needs root")
     if shutil.which("mkfs.btrfs") is None:

@@ -2,7 +2,8 @@
 
 `python -m tests.conformance.table` tests each mutant with its own group. `python -m tests.conformance.table all` tests
 each, and the correct driver, with every group: the cross run, which takes an hour of processor time. `--root DIRECTORY`
-says where, and `--processes N` how many at once.
+says where, and `--processes N` how many at once. An interrupted cross run goes on where it was: `--results FILE` has
+what was found so far.
 """
 
 from __future__ import annotations
@@ -125,30 +126,46 @@ def text_of(failed: dict[str, list[tuple[str, str]]]) -> str:
     return _HEAD + "\n".join(lines) + "\n"
 
 
-def cross_run(root: Path | None, processes: int) -> dict[str, list[tuple[str, str]]]:
-    """Run every test on every mutant and on the correct driver, in several processes. Print each result as JSON."""
-    names = ["Correct", *MUTANTS]
-    failed: dict[str, list[tuple[str, str]]] = {}
-    with ThreadPoolExecutor(processes) as pool:
+def cross_run(results: Path, root: Path | None, processes: int) -> dict[str, list[tuple[str, str]]]:
+    """Run every test on every mutant and on the correct driver, in several processes.
+
+    Args:
+        results: a file of the results so far, as JSON, one process a line. What it has is not run again.
+        root: where the drivers have their roots. `None`: in pytest's directories.
+        processes: how many run at once.
+    """
+    failed = read_results(results)
+    names = [name for name in ("Correct", *MUTANTS) if name not in failed]
+    with ThreadPoolExecutor(processes) as pool, open(results, "a") as lines:
         running = [pool.submit(run, "all", names[at : at + _BUNDLE], root) for at in range(0, len(names), _BUNDLE)]
         for done in as_completed(running):
-            print(json.dumps(done.result()), flush=True)
-            failed |= done.result()
-    assert not failed.pop("Correct"), "the correct driver has failed"
-    return {name: failed[name] for name in MUTANTS}
+            print(json.dumps(done.result()), file=lines, flush=True)
+    return read_results(results)
+
+
+def read_results(results: Path) -> dict[str, list[tuple[str, str]]]:
+    """Return what the processes of a cross run have found so far."""
+    failed: dict[str, list[tuple[str, str]]] = {}
+    for line in results.read_text().splitlines() if results.exists() else []:
+        failed |= {name: [(group, test) for group, test in tests] for name, tests in json.loads(line).items()}
+    return failed
 
 
 def cross_text(failed: dict[str, list[tuple[str, str]]]) -> str:
     """Return the document of a cross run."""
+    assert not failed["Correct"], f"the correct driver has failed: {failed['Correct']}"
     lines = []
-    for name, tests in failed.items():
-        counts = Counter(group for group, _ in tests)
+    for name, mutant in MUTANTS.items():
+        if name not in failed:
+            lines.append(f"| {name} | not tried yet | |")
+            continue
+        counts = Counter(group for group, _ in failed[name])
         groups = [
-            f"**{group}** {counts[group]}" if group == MUTANTS[name].caught_in else f"{group} {counts[group]}"
+            f"**{group}** {counts[group]}" if group == mutant.caught_in else f"{group} {counts[group]}"
             for group in GROUP_NAMES
             if counts[group]
         ]
-        lines.append(f"| {name} | {', '.join(groups) or 'none'} | {len(tests)} |")
+        lines.append(f"| {name} | {', '.join(groups) or 'none'} | {len(failed[name])} |")
     return _CROSS_HEAD + "\n".join(lines) + "\n"
 
 
@@ -162,9 +179,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("tests", nargs="?", choices=("whole", "known", "all"), default="whole")
     parser.add_argument("--root", type=Path)
+    parser.add_argument("--results", type=Path)
     parser.add_argument("--processes", type=int, default=1)
     chosen = parser.parse_args()
     if chosen.tests == "all":
-        CROSS.write_text(cross_text(cross_run(chosen.root, chosen.processes)))
+        results = chosen.results or Path(tempfile.gettempdir(), "layerstore-cross-run")
+        CROSS.write_text(cross_text(cross_run(results, chosen.root, chosen.processes)))
     else:
         DOCUMENT.write_text(text_of(run(chosen.tests, root=chosen.root)))

@@ -79,7 +79,7 @@ What a driver may ask for, while a hook runs: `context.mounted(layer_id)`, a cou
 What a driver promises:
 
 - It writes only under its home, and with `context.read_only` nothing at all. Layers can be read then, too.
-- Layers that come and go leave nothing: no file that stays or grows, and after the last use no process.
+- Layers that come and go leave nothing: after `cleanup` no file that stays or grows, after the last use no process.
 - Instances on two roots share nothing. Files have the owners of `context.id_mapping`: the host's on disk, the layer's
   in tars. A new base layer belongs to `id_mapping.root_pair()`.
 - It raises the errors that each hook names. Every hook may also raise `OSError`, as on a full disk; then `remove`

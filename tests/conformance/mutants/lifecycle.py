@@ -259,16 +259,20 @@ class IgnoresTheLabel(Mutant):
 
 
 class RoundsTimesOnPut(Mutant):
-    """`put` copies a layer back from where it was used, and loses the fractions of seconds."""
+    """`put` copies a writable layer back from where it was used, and loses the fractions of seconds."""
 
     caught_in = "lifecycle"
 
     @hookimpl
+    def create_read_write(self, layer_id, parent_id, mount_label, storage_opt):
+        super().create_read_write(layer_id, parent_id, mount_label, storage_opt)
+        self.writable = {*getattr(self, "writable", ()), layer_id}
+
+    @hookimpl
     def put(self, layer_id):
-        for path in self.tree(layer_id).rglob("*"):
-            status = path.lstat()
-            rounded = status.st_mtime_ns // 10**9 * 10**9
-            os.utime(path, ns=(status.st_atime_ns, rounded), follow_symlinks=False)
+        for path in self.tree(layer_id).rglob("*") if layer_id in getattr(self, "writable", ()) else ():
+            before, after = path.lstat(), path.lstat().st_mtime_ns // 10**9 * 10**9
+            os.utime(path, ns=(before.st_atime_ns, after), follow_symlinks=False)
 
 
 class LocksTheTree(Mutant):

@@ -13,25 +13,20 @@ Below the driver's home:
 from __future__ import annotations
 
 import os
-import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
+# Names that few commands need are used as `layerstore_core.<name>`: they are loaded at their first use.
 import layerstore_core
-from layerstore_core import (
-    BadRecord,
-    Capabilities,
-    DriverContext,
-    DriverNotSupported,
-    LayerStream,
-    MountSpec,
-    hookimpl,
-)
-from layerstore_core.sdk import DirectoryDriver, inside, link_tree, make_directory
+from layerstore_core import BadRecord, Capabilities, DriverContext, DriverNotSupported, hookimpl, sdk
+from layerstore_core.sdk import DirectoryDriver, inside, make_directory
 from layerstore_pool.extents import can_clone
 from layerstore_pool.pool import Pool
 from layerstore_pool.sharing import Links, Reflinks, files_of
+
+if TYPE_CHECKING:
+    from layerstore_core import LayerStream, MountSpec
 
 _MODE: Final = 0o700
 _WRITABLE: Final = "writable"
@@ -56,6 +51,8 @@ class PoolDriver(DirectoryDriver):
     @classmethod
     def probe(cls, context: DriverContext) -> None:
         """Raise `DriverNotSupported` if files cannot be shared here."""
+        import tempfile
+
         near = context.nearest_directory()
         if context.options and context.options.sharing == "reflinks" and not can_clone(near):
             raise DriverNotSupported(
@@ -93,7 +90,7 @@ class PoolDriver(DirectoryDriver):
         if self._reflinks or writable or (parent_id and self._is_writable(parent_id)):
             super().fill(layer_id, parent_id, writable=writable)
         elif parent_id:
-            link_tree(self.get(parent_id), self.tree(layer_id))
+            sdk.link_tree(self.get(parent_id), self.tree(layer_id))
 
     @hookimpl
     def remove(self, layer_id: str) -> None:
@@ -109,7 +106,7 @@ class PoolDriver(DirectoryDriver):
 
     @hookimpl
     def mounts(self, layer_id: str, read_only: bool) -> list[MountSpec]:
-        return [MountSpec.bind(self.get(layer_id), read_only=read_only)]
+        return [layerstore_core.MountSpec.bind(self.get(layer_id), read_only=read_only)]
 
     @hookimpl
     def metadata(self, layer_id: str) -> dict[str, str]:

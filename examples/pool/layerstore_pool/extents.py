@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
-import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +30,8 @@ def clone(source: int, target: int) -> None:
 
 def can_clone(directory: Path) -> bool:
     """Return whether the file system of a directory has reflinks."""
+    import tempfile
+
     with tempfile.TemporaryFile(dir=directory) as source, tempfile.TemporaryFile(dir=directory) as target:
         source.write(bytes(1 << 16))
         source.flush()

@@ -10,7 +10,7 @@ from collections.abc import Set
 from pathlib import Path
 from typing import Final
 
-from layerstore_core import copy_metadata
+import layerstore_core
 from layerstore_core.sdk import Descriptor, copy_extents, inside
 from layerstore_pool.extents import shares_extents
 from layerstore_pool.sharing import ANY, READ, facts_of, files_of, key_of
@@ -138,7 +138,7 @@ def _restore(damaged: Path, good: Path) -> None:
             os.ftruncate(target, 0)
             copy_extents(source, target, os.fstat(source))
             os.fsync(target)
-    copy_metadata(str(good), str(damaged))
+    layerstore_core.copy_metadata(str(good), str(damaged))
 
 
 def _in_words(users: list[str]) -> str:

@@ -14,7 +14,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
-from layerstore_core import copy_metadata
+import layerstore_core
 from layerstore_core.sdk import Descriptor, TreeWalk, inside, may_have_holes, read_xattrs, same_content
 from layerstore_pool.extents import clone
 
@@ -205,7 +205,7 @@ class Reflinks(Sharing):
             try:
                 with Descriptor(os.open, base, _NEW, 0o600, dir_fd=layer) as target:
                     clone(kept, target)
-                copy_metadata(b"/proc/self/fd/%d/%b" % (file.directory, file.base), str(path))
+                layerstore_core.copy_metadata(b"/proc/self/fd/%d/%b" % (file.directory, file.base), str(path))
                 file.replace(base, src_dir_fd=layer)
             finally:
                 inside.unlink(path, missing_ok=True)

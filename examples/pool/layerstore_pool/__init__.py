@@ -96,9 +96,8 @@ class PoolDriver(DirectoryDriver):
     def remove(self, layer_id: str) -> None:
         """Remove a layer, and from the pool what no other layer has."""
         inodes: set[int] = set()
-        with suppress(
-            OSError, BadRecord
-        ):  # a layer that is there only in part, or cannot be read: `cleanup` finds the rest
+        # A layer may be there only in part. What is not found here, `cleanup` finds.
+        with suppress(OSError, BadRecord):
             inodes = {inode for _, inode in files_of(self.tree(layer_id))}
         super().remove(layer_id)
         with self.context.lock(_LOCK):

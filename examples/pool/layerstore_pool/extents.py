@@ -46,7 +46,10 @@ def shares_extents(fd: int) -> bool:
     """Return whether an open file has blocks that another file has, too: its first extents are looked at."""
     request = bytearray(_FIEMAP.size + _MOST * _EXTENT.size)
     _FIEMAP.pack_into(request, 0, 0, os.fstat(fd).st_size, 0, 0, _MOST, 0)
-    fcntl.ioctl(fd, _FS_IOC_FIEMAP, request)
+    try:
+        fcntl.ioctl(fd, _FS_IOC_FIEMAP, request)
+    except OSError:
+        return False  # this file system does not tell, and so has no reflinks
     count = _FIEMAP.unpack_from(request)[3]
     extents = (_EXTENT.unpack_from(request, _FIEMAP.size + index * _EXTENT.size) for index in range(count))
     return any(extent[5] & _SHARED for extent in extents)

@@ -53,13 +53,8 @@ class Pool:
         with inside.open_directory(self.directory) as pool, os.scandir(pool) as entries:
             names = [entry.name for entry in entries if inodes is None or entry.inode() in inodes]
             for name in filter(_NAME.fullmatch, names):
-                if os.stat(name, dir_fd=pool, follow_symlinks=False).st_nlink > 1:
-                    continue
-                if name.split(".")[1] == ANY:
-                    with Descriptor(os.open, name, READ, dir_fd=pool) as fd:
-                        if shares_extents(fd):
-                            continue
-                os.unlink(name, dir_fd=pool)
+                if not _is_in_use(pool, name):
+                    os.unlink(name, dir_fd=pool)
 
     def check(self) -> list[str]:
         """Read all files; return which are damaged, and which layers have them."""
@@ -100,6 +95,15 @@ class Pool:
                     if (found := _problem(pool, name)) is not None:
                         damaged[name] = found
         return damaged
+
+
+def _is_in_use(pool: int, name: str) -> bool:
+    """Return whether a layer has a file of the pool."""
+    status = os.stat(name, dir_fd=pool, follow_symlinks=False)
+    if status.st_nlink > 1 or name.split(".")[1] != ANY or not stat.S_ISREG(status.st_mode):
+        return status.st_nlink > 1
+    with Descriptor(os.open, name, READ, dir_fd=pool) as fd:
+        return shares_extents(fd)
 
 
 def _problem(pool: int, name: str) -> tuple[int, str] | None:

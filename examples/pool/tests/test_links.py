@@ -251,6 +251,16 @@ def test_many_damaged_files_are_counted(bench):
     assert problems[-1] == f"30 more files in {bench.home}/pool are damaged"
 
 
+def test_what_others_have_put_into_the_pool_goes_or_stays(bench):
+    bench.add("one", ("a", b"content"))
+    kept = bench.pool()
+    for number, make in enumerate((os.mkfifo, lambda path: os.symlink("/etc/passwd", path), Path.touch)):
+        make(bench.home / "pool" / f"{'0' * 64}.any.{number}")
+    (bench.home / "pool/notes.txt").touch()
+    bench.driver.cleanup()
+    assert bench.pool() == [*kept, "notes.txt"]
+
+
 def test_what_is_no_regular_file_is_passed_over(bench):
     bench.add("one", ("a", b"content"))
     (name,) = bench.pool()

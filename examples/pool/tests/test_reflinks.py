@@ -109,3 +109,12 @@ def test_reflinks_where_there_are_none(make_bench, tmp_path):
     with pytest.raises(DriverNotSupported, match=r"has no reflinks.* use btrfs or XFS, or sharing = links"):
         make_bench(tmp_path / "root", sharing="reflinks")
     assert not (tmp_path / "root/pool").exists()
+
+
+def test_a_file_system_that_does_not_tell_extents_has_no_shared_ones():
+    ends = os.pipe()
+    try:
+        assert not shares_extents(ends[0])
+    finally:
+        for end in ends:
+            os.close(end)

@@ -55,13 +55,20 @@ class Session:
         return load_config(self.config_file, driver_options=self.driver_options, **overrides)
 
     def open(
-        self, *, create: bool = False, reading: bool = False, content: bool | None = None, lasting: bool = False
+        self,
+        *,
+        create: bool = False,
+        adding: bool = False,
+        reading: bool = False,
+        content: bool | None = None,
+        lasting: bool = False,
     ) -> LayerStore:
         """Open the store; use the result as a context manager.
 
         Args:
             create: create the store if there is none. Only commands that add something set this: for the others,
                 a mistyped root has to be an error and not a new store.
+            adding: the command makes a layer, in a store that there is.
             reading: the command changes nothing. It may then also open a root that a Docker daemon has locked.
             content: whether the command reads or writes files of layers, and not only records. For an ordinary user it
                 then runs in a user namespace, if the driver needs one. The default is that commands which read do not.
@@ -75,7 +82,7 @@ class Session:
         config = self.config()
         if not reading if content is None else content:
             self._enter_namespace(config, create=create, only_for_owners=reading, lasting=lasting)
-        if create:
+        if create or adding:
             # Such a command gets and frees memory for all of a layer's bytes, a piece at a time, and ends soon.
             keep_memory()
         from layerstore_core.errors import RootInUse

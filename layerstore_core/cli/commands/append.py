@@ -77,7 +77,7 @@ def append(
         path = split_source(one)[0]
         if ":" in path and not os.path.lexists(path):
             raise click.UsageError(f"SOURCE {one!r} does not exist; if it has a DEST, that begins with a slash")
-    with session.open(create=image == _NONE) as store:
+    with session.open(create=image == _NONE, adding=True) as store:
         from layerstore_core.images import Images
 
         with usage_errors(), progress.of_bytes("Appending") as report:

@@ -47,7 +47,7 @@ def commit(
       layerstore commit work example/app:1.0 --message 'Add the tool' --entrypoint '["/opt/tool"]'
       SOURCE_DATE_EPOCH=1700000000 layerstore commit work example/app:1.0 --mtime SOURCE_DATE_EPOCH
     """
-    with session.open() as store, store.get_rw_layer(rw) as layer:
+    with session.open(adding=True) as store, store.get_rw_layer(rw) as layer:
         from layerstore_core.images import Images
 
         with progress.of_bytes("Committing") as report:

@@ -33,7 +33,7 @@ def rebase(session: Session, *, image: str, old: str, new: str, name: str, creat
       layerstore commit work example/app:1.0
       layerstore rebase example/app:1.0 --old debian:12 --new debian:13 -t example/app:1.1
     """
-    with session.open() as store:
+    with session.open(adding=True) as store:
         from layerstore_core.images import Images
 
         bases = resolve_image_or_chain(store, old), resolve_image_or_chain(store, new)

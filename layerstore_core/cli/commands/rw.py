@@ -199,7 +199,7 @@ def commit(session: Session, name: str) -> None:
     Example:
       layerstore rw commit work
     """
-    with session.open() as store, store.get_rw_layer(name) as rw, rw.tar_stream() as stream:
+    with session.open(adding=True) as store, store.get_rw_layer(name) as rw, rw.tar_stream() as stream:
         document = register_pinned(store, stream, parent_of(rw) or "", "Committing", allow_empty=True)
     session.answer(document, lambda: [document["chain_id"]])
 

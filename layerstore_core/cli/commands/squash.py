@@ -36,7 +36,7 @@ def squash(
     """
     if keep is not None and since is not None:
         raise click.UsageError("--keep and --from both say which layers stay; give one of them")
-    with session.open() as store:
+    with session.open(adding=True) as store:
         from layerstore_core.images import Images
 
         with usage_errors(), progress.of_bytes("Squashing") as report:

@@ -103,6 +103,16 @@ def test_commit_makes_a_pinned_layer_of_the_changes(run: Run, work: Path, chain:
     assert sorted(os.listdir(again)) == sorted(os.listdir(work)) == ["added", "hosts"]
 
 
+def test_commit_keeps_the_memory_that_it_frees(run: Run, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As every command that makes a layer: its chunks are then in pages that the process has."""
+    calls: list[str] = []
+    monkeypatch.setattr("layerstore_core.cli.session.keep_memory", lambda: calls.append("kept"))
+    run("rw", "changes", "work")
+    assert calls == []
+    run("rw", "commit", "work")
+    assert calls == ["kept"]
+
+
 def test_commit_of_a_layer_without_a_parent_makes_a_base_layer(run: Run) -> None:
     run("rw", "create", "work")
     Path(run("rw", "mount", "work").text.strip(), "first").write_text("1")

@@ -65,11 +65,12 @@ class Author:
         return module
 
     def environment(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("LAYERSTORE", "PYTEST_"))}
+        # With PYTHONDONTWRITEBYTECODE each run of pytest would compile the kit once more.
+        dropped = ("LAYERSTORE", "PYTEST_", "PYTHONDONTWRITEBYTECODE")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
         return {
             **kept,
             "PYTHONPATH": f"{self.site}{os.pathsep}{ROOT}",
-            "PYTHONDONTWRITEBYTECODE": "1",
             "XDG_CACHE_HOME": str(self.directory / "cache"),
         }
 

@@ -6,48 +6,67 @@ import importlib.util
 import os
 import signal
 import subprocess
+import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Final
 
 from layerstore_core.base.plugins import DRIVERS, installed_entry_points
 from layerstore_core.errors import ConfigError, DriverNotFound
 
+#: An editor writes several files, or one in several steps: they are one change. In seconds.
+_SETTLING: Final = 0.2
+
 
 def run_at_each_change(command: Sequence[str], places: Sequence[Path], say: Callable[[str], object]) -> int:
-    """Run a command now and after each change of a Python file, until this process is interrupted.
+    """Run a command now and after each change of a file, until this process is interrupted.
 
     Args:
         command: the command, as for `subprocess`.
-        places: the directories and files to watch.
+        places: the directories to watch.
         say: shows a line to the user.
 
     Returns:
         The exit code of the last run.
 
     Raises:
-        ConfigError: watchfiles is not installed.
+        ConfigError: watchdog is not installed.
         KeyboardInterrupt: the interrupt came during a run, which has ended then.
     """
     try:
-        from watchfiles import PythonFilter, watch
+        from watchdog.events import PatternMatchingEventHandler
+        from watchdog.observers import Observer
     except ImportError as error:
         raise ConfigError(
-            "--watch needs watchfiles, which is not installed: pip install 'layerstore-core[conformance-tools]'"
+            "--watch needs watchdog, which is not installed: pip install 'layerstore-core[conformance-tools]'"
         ) from error
-    code = _run(command)
-    where = ", ".join(map(str, places))
-    say(f"waiting for a change in {where}; Ctrl-C ends")
+    changed = threading.Event()
+    handler = PatternMatchingEventHandler(patterns=["**/*.py", "**/*.toml"])
+    for kind in ("modified", "created", "moved", "deleted"):  # not: opened, or closed
+        setattr(handler, f"on_{kind}", lambda _: changed.set())
+    observer = Observer()
+    for place in places:
+        observer.schedule(handler, str(place), recursive=True)
+    observer.start()
     try:
-        for _ in watch(*places, watch_filter=PythonFilter(extra_extensions=[".toml", ".json"])):
+        while True:
+            changed.clear()  # before the run: what changes meanwhile is tested next
             code = _run(command)
-            say(f"waiting for a change in {where}; Ctrl-C ends")
-    except KeyboardInterrupt:
-        say("ended")
-    return code
+            say(f"waiting for a change in {', '.join(map(str, places))}; Ctrl-C ends")
+            try:
+                changed.wait()
+                time.sleep(_SETTLING)
+            except KeyboardInterrupt:
+                say("ended")
+                return code
+    finally:
+        observer.stop()
+        observer.join()
 
 
 def places_of(driver: str) -> list[Path]:
-    """Return the directory of a driver's package, or its module. Nothing of it is imported.
+    """Return the directories of a driver's package, or that of its module. Nothing of it is imported.
 
     Raises:
         DriverNotFound: there is no such driver, or it has no files.
@@ -56,8 +75,8 @@ def places_of(driver: str) -> list[Path]:
         if point.name != driver:
             continue
         spec = importlib.util.find_spec(point.module.partition(".")[0])
-        names = [] if spec is None else spec.submodule_search_locations or [spec.origin or ""]
-        if found := [Path(name) for name in names if os.path.exists(name)]:
+        names = [] if spec is None else spec.submodule_search_locations or [os.path.dirname(spec.origin or "")]
+        if found := [Path(name) for name in names if os.path.isdir(name)]:
             return found
         raise DriverNotFound(f"driver {driver!r} has no files to watch: its module {point.module} is not found")
     raise DriverNotFound(f"no driver {driver!r} is installed: there is nothing to watch")

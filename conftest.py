@@ -5,7 +5,7 @@ With `LAYERSTORE_TEST_STRICT=1`, which continuous integration sets, a skipped te
 run without the kernels in C (`LAYERSTORE_NATIVE=0`, as `make plain` does) may leave out those that need them.
 
 `LAYERSTORE_TEST_EXAMPLE_GROUPS="lifecycle diffs"` has the drivers of `examples/` run only these groups of the
-conformance kit. `.ci/run` sets it, since each of the three repeats what vfs proves; `make nightly` runs the whole kit.
+conformance kit. `.ci/run` sets it, since each of them repeats what vfs proves; `make nightly` runs the whole kit.
 Without it, and for authors of drivers, the kit is always whole.
 
 `HYPOTHESIS_PROFILE` sets how long property tests look for a counterexample, for the drivers' tests as well:

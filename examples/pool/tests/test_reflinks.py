@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 
 import pytest
 from layerstore_pool.extents import can_clone, shares_extents
 
 from layerstore_core import Capabilities, DriverNotSupported
 from layerstore_core.sdk import open_fd
+
+from .conftest import Bench
 
 CONTENT = os.urandom(1 << 16)  # a small file would be in btrfs's tree, where nothing is shared
 
@@ -101,6 +104,27 @@ def test_auto_means_links_on_btrfs_too(make_bench, btrfs, tmp_path):
     bench = make_bench(btrfs / tmp_path.name)
     one, other = bench.add("1", ("a", CONTENT)), bench.add("2", ("a", CONTENT))
     assert (one / "a").stat().st_ino == (other / "a").stat().st_ino
+
+
+def test_the_option_may_change(btrfs, tmp_path):
+    root, trees = btrfs / tmp_path.name, []
+    for number, sharing in enumerate(("links", "reflinks", "links")):
+        with ExitStack() as opened:
+            bench = Bench(root, opened, {"sharing": sharing})
+            parent = str(number - 1) if number else ""
+            trees.append(bench.add(str(number), (f"f{number}", CONTENT), parent=parent))
+            assert bench.driver.check_home() == []
+    assert len(bench.pool()) == 2
+    assert [sorted(os.listdir(tree)) for tree in trees] == [["f0"], ["f0", "f1"], ["f0", "f1", "f2"]]
+    assert {path.read_bytes() for tree in trees for path in tree.iterdir()} == {CONTENT}
+    assert len({path.stat().st_ino for path in trees[2].iterdir()}) == 3
+    with ExitStack() as opened:
+        bench = Bench(root, opened, {})
+        for number in (2, 1, 0):
+            bench.driver.remove(str(number))
+        os.sync()
+        bench.driver.cleanup()
+        assert bench.pool() == []
 
 
 def test_reflinks_where_there_are_none(make_bench, tmp_path):

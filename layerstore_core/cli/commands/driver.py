@@ -37,7 +37,7 @@ def driver() -> None:
 @json_option
 @click.pass_obj
 def new(session: Session, name: str, directory: str | None, kind: str) -> None:
-    """Make the package of a driver that works, and print the next commands.
+    """Make the package of a new driver, and print what to do next.
 
     NAME is what users will write after --driver: lower-case letters, digits and hyphens. DIR is a new or empty
     directory. [default: layerstore-driver-NAME in the current directory]

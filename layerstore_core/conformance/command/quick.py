@@ -22,6 +22,7 @@ QUICK: Final = frozenset(
         "test_a_new_layer_is_empty",
         "test_a_sealed_layer",
         "test_a_socket_in_the_place_of_a_file",
+        "test_a_sound_home_needs_no_repair",
         "test_a_volume_in_a_layer_that_is_removed",
         "test_against_a_model",
         "test_an_export_is_the_registered_tar[megabytes]",

@@ -351,7 +351,10 @@ def _try_shifted(rig: DriverRig) -> None:
             found = {os.fsencode(entry.name).strip(b"./"): (entry.uid, entry.gid) for entry in tar}
         assert {name: found.get(name) for name in wanted} == wanted, "the owners in a layer's diff"
         copy = rig.layer(rig.diff(layer, parent), parent)
-        must_be(rig.tree(copy), rig.tree(layer), "the diff, applied again", root=layer == writable)
+        trees = rig.tree(copy), rig.tree(layer)
+        for tree in trees:
+            tree.pop(b"implied", None)  # no entry of the tar sets its time
+        must_be(*trees, "the diff, applied again", root=layer == writable)
     entries = list(read_entries(stream_of(tar_of(items))))
     assert not rig.driver.check_tree(base, "", entries), "check_tree finds a difference in an undamaged layer"
 

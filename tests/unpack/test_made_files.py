@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -221,3 +222,36 @@ def test_a_file_that_cannot_be_replaced_stays(root: Path, tmp_path: Path) -> Non
     with pytest.raises(FileNotFoundError):
         unpack(tars.tar(tars.entry(b"a", b"content")), root, lambda file: file.replace(str(tmp_path / "absent")))
     assert contents(root) == {"a": b"content"}
+
+
+@pytest.mark.parametrize("possible", [0, 1, 2])
+def test_a_file_is_replaced_under_all_of_its_names_or_none(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, possible: int
+) -> None:
+    """A pool's file may be able to get some more names, and not as many as the layer has for the file."""
+    kept, link, errors = tmp_path / "kept", os.link, []
+    kept.write_bytes(b"1")
+    tar = tars.tar(
+        tars.entry(b"d/a", b"1"),
+        tars.entry(b"b", typeflag=b"1", linkname=b"d/a"),
+        tars.entry(b"e/c", typeflag=b"1", linkname=b"b"),
+    )
+
+    def limited(source: str, target: bytes, **options: int) -> None:
+        if kept.stat().st_nlink > possible:
+            raise OSError(errno.EMLINK, os.strerror(errno.EMLINK))
+        link(source, target, **options)
+
+    def replace(file: MadeFile) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "link", limited)
+            try:
+                file.replace(str(kept))
+            except OSError as error:
+                errors.append(error.errno)
+
+    unpack(tar, root, replace)
+    assert errors == [errno.EMLINK]
+    assert kept.stat().st_nlink == 1
+    assert len({(root / name).stat().st_ino for name in ("d/a", "b", "e/c")}) == 1
+    assert sorted(os.fsdecode(path) for path in paths(root)) == ["b", "d", "d/a", "e", "e/c"]

@@ -1,0 +1,5 @@
+from layerstore_core.conformance import DriverConformance
+
+
+class TestFuseOverlayfs(DriverConformance):
+    driver = "fuse-overlayfs"

@@ -39,7 +39,7 @@ def names_for_drivers() -> frozenset[str]:
 
 @cache
 def used_names() -> frozenset[str]:
-    """Return the names that code of drivers, bridges and examples imports, or uses as `layerstore_core.NAME`."""
+    """Return the names that code of drivers, bridges and examples imports, or uses as `layerstore_core.NAME` or `sdk.NAME`."""
     found: set[str] = set()
     for pattern in (
         "drivers/*/layerstore_*/**/*.py",
@@ -51,7 +51,7 @@ def used_names() -> frozenset[str]:
                 if isinstance(node, ast.ImportFrom) and node.module in ("layerstore_core", "layerstore_core.sdk"):
                     found |= {alias.name for alias in node.names}
                 elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-                    found |= {node.attr} if node.value.id == "layerstore_core" else set()
+                    found |= {node.attr} if node.value.id in ("layerstore_core", "sdk") else set()
     return frozenset(found)
 
 

@@ -39,7 +39,7 @@ def names_for_drivers() -> frozenset[str]:
 
 @cache
 def used_names() -> frozenset[str]:
-    """Return the names that code of drivers, bridges and examples imports, or uses as `layerstore_core.NAME` or `sdk.NAME`."""
+    """Return the names that drivers, bridges and examples import, or use as `layerstore_core.NAME` or `sdk.NAME`."""
     found: set[str] = set()
     for pattern in (
         "drivers/*/layerstore_*/**/*.py",

@@ -172,7 +172,7 @@ def _mark_limits(suite: type[ConformanceTests], tests: list[tuple[pytest.Item, s
             if not any(limit.startswith(f"{group}: {name}[") for group, name in missed)
         }
         check_names(checked, [*names, *missed], suite.__name__)
-    except LayerStoreError as error:
+    except (LayerStoreError, pytest.UsageError) as error:
         if hasattr(tests[0][0].config, "workerinput"):  # a process of xdist can report only by a test
             return str(error)
         raise pytest.UsageError(str(error)) from error

@@ -109,7 +109,7 @@ def test_an_interrupted_run_leaves_nothing(author: Author, number: signal.Signal
     temporary = author.directory / "temporary"
     temporary.mkdir()
     process = subprocess.Popen(
-        author.command("fussy", "-k", "test_put_leaves_no_mount", "--root", str(root)),
+        author.command("fussy", "-k", "test_put_leaves_no_mount", "--root", str(root), "--keep"),
         cwd=author.directory,
         env=author.environment() | {"TMPDIR": str(temporary)},
         stdout=subprocess.PIPE,

@@ -141,8 +141,10 @@ def test_limits_of_another_form(limits: object, message: str) -> None:
 def test_a_wrong_declaration_in_several_processes(author: Author) -> None:
     author.install()
     suite = f'{SUITE}        known_limits = {{"limits: test_long_name": "x"}}\n'
-    done = author.pytest(suite, "--conformance-only", "limits", "-n", "1", code=1)
+    suite += "    class TestNameless(DriverConformance):\n        pass\n"
+    done = author.pytest(suite, "--conformance-only", "sizes", "-n", "1", code=1)
     assert "there is no test 'limits: test_long_name'; did you mean limits: test_long_names" in done.stdout
+    assert "TestNameless does not say which driver it tests" in done.stdout
 
 
 def test_a_driver_that_does_not_start_has_no_limit(author: Author) -> None:

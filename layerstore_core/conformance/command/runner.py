@@ -120,11 +120,13 @@ def _own_root(request: Request, directory: Path) -> Iterator[Path]:
     root.chmod(0o755)
     try:
         yield root
-    finally:
-        if not request.keep:
-            remove_root(root)
-        elif not os.listdir(root):
-            os.rmdir(root)
+    except BaseException:
+        remove_root(root)  # no report would name what was kept
+        raise
+    if not request.keep:
+        remove_root(root)
+    elif not os.listdir(root):
+        os.rmdir(root)
 
 
 def _run(request: Request, directory: Path, root: Path, output: IO[bytes] | None) -> dict[str, Any]:

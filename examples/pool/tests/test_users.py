@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from layerstore_pool import PoolDriver
 from layerstore_pool.options import Options
 from loguru import logger
 
-from layerstore_core import DriverContext, DriverNotSupported, LayerStore, StoreConfig, check_store
+from layerstore_core import DriverContext, DriverNotSupported, LayerStore, StoreConfig, check_store, collect_garbage
 
 from .conftest import tar_of
 
@@ -85,6 +86,54 @@ def test_several_processes_register_and_collect_at_once(tmp_path):
         assert check_store(store, full=True) == []
         for layer in (root / "pool/layers").iterdir():
             assert len({path.stat().st_ino for path in layer.glob("tree/d*/f*")}) == 60
+
+
+KILLED = """
+import os, signal, sys
+
+def count(event, _):
+    global left
+    if event in ("os.link", "os.rename", "os.remove"):
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+left = int(sys.argv.pop(1))
+from layerstore_core.cli.app import cli
+import layerstore_pool.sharing
+share = layerstore_pool.sharing.Sharing.share
+
+def first(self, file):
+    layerstore_pool.sharing.Sharing.share = share
+    sys.addaudithook(count)
+    share(self, file)
+
+layerstore_pool.sharing.Sharing.share = first
+cli()
+"""
+
+
+@pytest.mark.parametrize("calls", [1, 3, 50])
+@pytest.mark.parametrize("known", [False, True])
+def test_a_process_that_is_killed_while_it_shares_leaves_nothing_after_gc(tmp_path, calls, known):
+    """It is killed before the given one of its calls that link, rename or remove a file."""
+    root = tmp_path / "root"
+    first = FILES if known else [("other", b"other")]
+    with opened(root) as store:
+        layer = store.register(tar_of(*first))
+        store.pin(layer)
+        before = sorted(os.listdir(root / "pool/pool"))
+    tar = write_tar(tmp_path / "tar", *FILES, ("own", b"own"))
+    words = [sys.executable, "-c", KILLED, str(calls), *command(root)[3:], "register", tar]
+    assert subprocess.run(words, check=False, capture_output=True).returncode == -signal.SIGKILL
+    assert len(os.listdir(root / "pool/layers")) == 2
+    with opened(root) as store:
+        collect_garbage(store)
+        assert sorted(os.listdir(root / "pool/pool")) == before
+        assert len(os.listdir(root / "pool/layers")) == 1
+        assert check_store(store, full=True) == []
+        with store.register(tar_of(*FILES, ("own", b"own"))).tar_stream() as stream:
+            assert stream.read() == tar.read_bytes()
 
 
 def test_a_read_only_store_is_read_and_not_written(tmp_path):

@@ -21,7 +21,6 @@ UNUSED = {
     "IDRange": "a type: what `IDMapping` has",
     "ParentTree": "a type: what `ExpectedTree` takes",
     "Run": "a type: what `LayerStream.entries_and_runs` yields",
-    "ServedMount": "for the example `fuse-overlayfs`, which is being written",
     "SkipXattr": "a type: what `pack_changes` takes",
     "SourceChanged": "for the hook `check_tree`, where a driver compares contents by itself",
     "TarEntry": "a type: what `LayerStream.entries` yields",

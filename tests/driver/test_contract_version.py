@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -88,7 +89,17 @@ def test_each_driver_of_the_repository_declares_its_contract() -> None:
                     for target in getattr(statement, "targets", [getattr(statement, "target", None)])
                     if isinstance(target, ast.Name)
                 }
-    assert {"VfsDriver", "OverlayDriver", "BtrfsDriver", "RemoteDriver", "MinimalDriver", "ChangemeDriver"} <= set(
-        found
-    )
+    assert {"VfsDriver", "OverlayDriver", "BtrfsDriver", "RemoteDriver", "MinimalDriver", "PoolDriver"} <= set(found)
     assert all(found.values()), found
+
+
+def test_each_new_driver_declares_its_contract() -> None:
+    templates = [
+        path
+        for path in TOP.glob("layerstore_core/new_driver/templates/*/*.py.in")
+        if "class $class_name" in path.read_text()
+    ]
+    assert templates
+    assert [
+        path for path in templates if not re.search(r"^    contract\b.* = 1$", path.read_text(), re.MULTILINE)
+    ] == []

@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -124,8 +125,14 @@ def test_an_interrupted_run_leaves_nothing(author: Author, number: signal.Signal
     assert "Traceback" not in errors
     assert list(root.iterdir()) == []
     assert list(temporary.iterdir()) == []
-    running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    assert str(author.directory) not in running
+    assert [line for line in command_lines() if str(author.directory) in line] == []
+
+
+def command_lines() -> Iterator[str]:
+    """Yield the command lines of all processes."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            yield path.read_bytes().decode("utf-8", "replace")
 
 
 def test_watch(author: Author) -> None:

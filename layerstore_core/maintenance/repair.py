@@ -82,7 +82,8 @@ class Repair:
                     self._on_repaired(finding, done)
             else:
                 left.append(finding)
-        found = self._layer_repair.repair_children(self._on_repaired or (lambda _finding, _done: None))
+        found = list(self._layer_repair.repair_children(self._on_repaired or (lambda _finding, _done: None)))
+        of_home = self._repair_home(of_home)  # again: a layer that was rebuilt may have what was missing
         return [*of_home, *(finding for finding in findings if finding in left), *found]
 
     def _repair_home(self, findings: list[Finding]) -> list[Finding]:

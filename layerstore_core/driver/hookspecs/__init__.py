@@ -402,8 +402,9 @@ def check_home() -> list[str]:
 def repair_home() -> list[str]:
     """Repair what `check_home` finds, as far as nothing is lost by it.
 
-    `layerstore check --repair` calls it if `check_home` has found something, before it repairs layers. A driver that is
-    interrupted leaves everything as it was, or repaired: the next call goes on. Afterwards `check_home` is called
+    `layerstore check --repair` calls it if `check_home` has found something, before it repairs layers, and once more
+    after that if `check_home` still finds something: a layer that was rebuilt may have what was missing. A driver that
+    is interrupted leaves everything as it was, or repaired: the next call goes on. Afterwards `check_home` is called
     again, and what it still finds is reported.
 
     Returns:

@@ -148,6 +148,7 @@ def test_every_other_command_creates_a_store_or_needs_none() -> None:
     creates = {("register",), ("rw", "create"), ("load",), ("pull",), ("append",), ("import",)}
     needs_none = {
         ("drivers",),
+        ("driver", "new"),
         ("info",),
         ("conformance",),
         ("completion",),

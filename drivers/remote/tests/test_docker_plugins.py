@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from layerstore_remote import OtherHome, ServerError
 
-from layerstore_core.conformance.groups.faults import _BASE, _check, _use_store
+from layerstore_core.conformance.groups.faults.workload import BASE, check_root, use_store
 from layerstore_core.conformance.processes import die, in_child
 from layerstore_core.conformance.rig import DriverRig
 from layerstore_core.maintenance.check import check_store
@@ -35,11 +35,11 @@ def test_a_store_does_all_it_can(rig, farm):
     reported = []
     root = rig.root / "all"
     with rig.store(root=root) as store:
-        _use_store(store, reported.append)
+        use_store(store, reported.append)
         assert store.driver.layer_ids() is None
         assert check_store(store, full=True) == []
     assert len(reported) == 8
-    _check(rig, root, reported, "a run without a fault")
+    check_root(rig, root, reported, "a run without a fault")
     called = set(farm.calls(root / "remote" / SERVER_ROOT))
     assert {name for name in called if name.startswith("Layerstore.")} == {"Layerstore.Version"}
     assert "GraphDriver.ApplyDiff" in called
@@ -47,7 +47,7 @@ def test_a_store_does_all_it_can(rig, farm):
 
 
 def test_errors_have_their_classes(rig):
-    driver, layer, child = rig.driver, rig.layer(_BASE), rig.new_id()
+    driver, layer, child = rig.driver, rig.layer(BASE), rig.new_id()
     for create in (lambda i, p: driver.create(i, p, {}), lambda i, p: driver.create_read_write(i, p, "", {})):
         with pytest.raises(FileExistsError):
             create(layer, "")
@@ -65,7 +65,7 @@ def test_errors_have_their_classes(rig):
 
 def test_one_put_unmounts_however_many_users_the_server_counts(rig):
     """Users of processes that have died count there, too."""
-    layer = rig.writable(rig.layer(_BASE))
+    layer = rig.writable(rig.layer(BASE))
     hook = rig.driver.plugins.hook
     for _ in range(3):
         path = hook.get(layer_id=layer, mount_label="")
@@ -81,7 +81,7 @@ def test_one_put_unmounts_however_many_users_the_server_counts(rig):
 
 def test_the_mount_of_a_killed_process(rig):
     with rig.store() as store:
-        base = store.register(io.BytesIO(_BASE))
+        base = store.register(io.BytesIO(BASE))
         store.pin(base)
         store.create_rw_layer("work", base.chain_id)
     rig.close()
@@ -100,7 +100,7 @@ def test_the_mount_of_a_killed_process(rig):
 def test_a_home_of_another_store_is_not_taken(rig, farm):
     """Its layers cannot be listed, but the mark of all stores is there."""
     with rig.store() as store:
-        store.register(io.BytesIO(_BASE))
+        store.register(io.BytesIO(BASE))
     other = rig.root / "other"
     (other / "remote").mkdir(parents=True)
     address = farm.serve(rig.root / "remote" / SERVER_ROOT, rig.served, docker_only=True)
@@ -108,4 +108,4 @@ def test_a_home_of_another_store_is_not_taken(rig, farm):
     from layerstore_core import LayerStore
 
     with LayerStore.open(config) as store, pytest.raises(OtherHome, match="a driver that only Docker's methods"):
-        store.register(io.BytesIO(_BASE))
+        store.register(io.BytesIO(BASE))

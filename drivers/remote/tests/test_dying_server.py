@@ -7,7 +7,7 @@ import io
 import pytest
 from layerstore_remote import ServerUnavailable
 
-from layerstore_core.conformance.groups.faults import _BASE, _check, _use_store
+from layerstore_core.conformance.groups.faults.workload import BASE, check_root, use_store
 from layerstore_core.conformance.rig import DriverRig
 from layerstore_core.errors import LayerStoreError
 from tests.driver_roots import why_not
@@ -60,11 +60,11 @@ def use_and_kill(rig, farm, root, number, stage, method=""):
     failed = None
     try:
         with rig.store(root=root) as store:
-            _use_store(store, reported.append)
+            use_store(store, reported.append)
     except (OSError, LayerStoreError) as error:
         failed = error
     farm.kill(server)
-    _check(rig, root, reported, f"the server was killed {stage} call {number} of {method or 'all'}")
+    check_root(rig, root, reported, f"the server was killed {stage} call {number} of {method or 'all'}")
     return failed
 
 
@@ -89,21 +89,21 @@ if WHOLE:  # takes minutes
 def test_a_server_that_is_started_again_between_calls(rig, farm):
     """An open store goes on, without an error."""
     with rig.store() as store:
-        layer = store.register(io.BytesIO(_BASE))
+        layer = store.register(io.BytesIO(BASE))
         server = rig.root / "remote" / SERVER_ROOT
         for _ in range(2):
             farm.kill(server)
             farm.serve(server, rig.served)
             assert store.driver.exists(layer.cache_id)
             with layer.tar_stream() as stream:
-                assert stream.read() == _BASE
+                assert stream.read() == BASE
         store.release(layer)
 
 
 @pytest.mark.parametrize("rig", ["vfs", "overlay2"], indirect=True)
 def test_a_mount_outlives_the_server(rig, farm):
     with rig.store() as store:
-        rw = store.create_rw_layer("work", store.register(io.BytesIO(_BASE)).chain_id)
+        rw = store.create_rw_layer("work", store.register(io.BytesIO(BASE)).chain_id)
         path = rw.mount()
         server = rig.root / "remote" / SERVER_ROOT
         farm.kill(server)

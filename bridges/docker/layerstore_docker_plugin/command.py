@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
@@ -161,7 +161,7 @@ def _serve(
         stack.callback(lent.close)
         listener = passed_socket() or stack.enter_context(listening(address, socket_mode))
         server = Server(listener, lent)
-        _stop_on_signals(server)
+        stack.enter_context(_stopped_by_signals(server))
         notify_systemd("READY=1")
         logger.info("{} serves {}", PROGRAM, listener.getsockname())
         server.serve()
@@ -170,12 +170,25 @@ def _serve(
             logger.warning("{} requests were still being answered after {} s, and have been cut off", left, _PATIENCE)
 
 
-def _stop_on_signals(server: Server) -> None:
+@contextmanager
+def _stopped_by_signals(server: Server) -> Iterator[None]:
+    """Let signals stop the server for the length of a `with` block.
+
+    A handler runs only between two steps of the main thread. A signal that comes just before that thread waits would
+    be handled after the next connection, so each signal writes into a socket that ends the waiting.
+    """
+
     def stop(signum: int, frame: FrameType | None) -> None:
         server.stop()
 
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, stop)
+    with server.waker() as waker:
+        signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signum, stop)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(-1)
 
 
 def run(args: Sequence[str]) -> int:

@@ -66,6 +66,12 @@ class Server:
         with suppress(OSError):
             self._stop_write.send(b"x")
 
+    def waker(self) -> socket.socket:
+        """Return a socket that never blocks; what is written to it lets `serve` look whether it is to stop."""
+        waker = self._stop_write.dup()
+        waker.setblocking(False)
+        return waker
+
     def close(self, patience: float) -> int:
         """Stop, wait for requests that are being answered, and end all connections.
 

@@ -124,10 +124,15 @@ def command(root: Path, address: Path, *words: str, driver: str = "vfs") -> list
 
 
 @contextmanager
-def serving(root: Path, address: Path, *words: str, driver: str = "vfs", **environment: str) -> Iterator[Served]:
-    """Run a server for the length of a `with` block."""
+def serving(
+    root: Path, address: Path, *words: str, driver: str = "vfs", before: str = "", **environment: str
+) -> Iterator[Served]:
+    """Run a server for the length of a `with` block, after a piece of Python in its process."""
+    program = command(root, address, *words, driver=driver)
+    if before:
+        program[1:3] = ["-c", f"{before}\nfrom layerstore_docker_plugin.command import main; main()"]
     process = subprocess.Popen(
-        command(root, address, *words, driver=driver),
+        program,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, **environment},

@@ -258,6 +258,14 @@ class TestEnd:
             assert served.stop(signum) == 0
             assert not place[1].exists()
 
+    def test_a_signal_that_interrupts_no_waiting(self, place):
+        """It may come when the server is just about to wait; here another thread gets it, which is the same."""
+        block = "import signal, threading; threading.Thread(target=threading.Event().wait, daemon=True).start(); "
+        block += "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])"
+        with serving(*place, before=block) as served:
+            served.client().call("Exists", ID="a")
+            assert served.stop() == 0
+
     def test_a_request_is_finished_first(self, place, new_id):
         with serving(*place) as served, ThreadPoolExecutor(1) as pool:
             client = served.client()

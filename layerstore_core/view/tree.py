@@ -251,6 +251,22 @@ class TreeView:
             self._root = root  # merged once, for both purposes
         return changes
 
+    def merge_steps(self) -> Iterator[tuple[Node, Node]]:
+        """Merge one layer after another, and yield the tree before each layer and the one with it.
+
+        Trees share what a layer leaves alone: it is the same objects in both.
+        """
+        if self._closed:
+            raise ValueError("this view is closed")
+        below = Merger(budget=self._budget())
+        for layer in self._layers:
+            merger = Merger(below)
+            merger.add_layer(layer)
+            yield below.root, merger.root
+            below = merger
+        if self._root is None:
+            self._root = below.root  # merged once, for both purposes
+
     def status(self, node: Node) -> os.stat_result:
         """Return the metadata of a file as `os.stat` does. Inode numbers are those of this view."""
         number = self._numbers.setdefault(id(node), len(self._numbers) + 1)

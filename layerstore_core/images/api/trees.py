@@ -16,6 +16,7 @@ from layerstore_core.log import logger
 from layerstore_core.store.handles import Layer, RWLayer
 
 if TYPE_CHECKING:
+    from layerstore_core.images.analysis import ImageAnalysis
     from layerstore_core.images.compare import Tree, TreeDiff
     from layerstore_core.images.output import BinaryWriter
     from layerstore_core.images.remote.image import RegistryImage
@@ -49,6 +50,25 @@ class Trees(OfStore):
         where = target_of(target)
         with self.view(image) as view:
             write_tree(view, where)
+
+    def analyze(self, image: Image | str) -> ImageAnalysis:
+        """Return what the layers of an image change and waste, its duplicate files, and its packages.
+
+        Nothing is mounted. Read are the records of its layers, files that may be duplicates, and package databases.
+
+        Args:
+            image: the image, or its name or ID.
+
+        Raises:
+            ImageDoesNotExist, LayerDoesNotExist: there is no such image, or a layer of it is missing.
+            IntegrityError: a layer is damaged.
+        """
+        from layerstore_core.images.analysis import analyze_view
+
+        found = self._image_of(image)
+        name = found.given_name or next(iter(found.names), str(found.image_id))
+        with self.view(found) as view:
+            return analyze_view(view, found.config, found.image_id, name=name)
 
     def diff(
         self,

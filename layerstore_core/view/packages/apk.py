@@ -1,0 +1,29 @@
+"""The database of apk: Alpine and Wolfi. The format is that of apk-tools, "Installed DB"."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from layerstore_core.view.packages.package import Package, open_database, read_paragraphs, whole_number
+from layerstore_core.view.tree import TreeView
+
+#: The second is that of apk-tools 3.
+_PATHS: Final = (b"lib/apk/db/installed", b"usr/lib/apk/db/installed")
+
+
+def read_apk(view: TreeView) -> Iterator[Package]:
+    """Yield the packages that apk has installed.
+
+    Raises:
+        IntegrityError: a layer is damaged.
+    """
+    for path in _PATHS:
+        file = open_database(view, path)
+        if file is None:
+            continue
+        for fields in read_paragraphs(file):
+            if fields.get("P"):
+                size = whole_number(fields.get("I", ""))
+                yield Package("apk", fields["P"], fields.get("V", ""), fields.get("A", ""), size)
+        return  # the second path leads to the same file, where /lib is a link

@@ -1,0 +1,76 @@
+"""One installed package, and the reading of a file that lists packages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import BinaryIO, Final, NamedTuple
+
+from layerstore_core.view.nodes import FileNode
+from layerstore_core.view.tree import TreeView
+
+#: The most bytes of a database. That of a desktop with 5,000 packages has 10 MB.
+MAX_DATABASE: Final = 256 << 20
+#: The most bytes of a line, which has a list of dependencies at worst.
+_MAX_LINE: Final = 1 << 20
+
+
+class Package(NamedTuple):
+    """An installed package.
+
+    Attributes:
+        system: the package manager: `dpkg`, `apk` or `rpm`.
+        name: its name.
+        version: its version, as the package manager writes it.
+        architecture: as the package manager names it; may be empty.
+        size: the bytes that it takes when installed, as it says itself: dpkg counts in KiB; 0 if it does not say.
+    """
+
+    system: str
+    name: str
+    version: str
+    architecture: str
+    size: int
+
+
+def open_database(view: TreeView, path: bytes) -> BinaryIO | None:
+    """Open a database in a tree; `None` if there is none, or if it is larger than a database can be.
+
+    Raises:
+        IntegrityError: the layer is damaged.
+    """
+    try:
+        real, node = view.find(path)
+    except OSError:
+        return None
+    if not isinstance(node, FileNode) or node.size > MAX_DATABASE:
+        return None
+    return view.open_node(node, real)
+
+
+def read_paragraphs(file: BinaryIO) -> Iterator[dict[str, str]]:
+    """Yield the paragraphs of a file of `name: value` lines, which empty lines separate.
+
+    Lines that continue another one, and malformed ones, are left out: no field that is used has several lines.
+
+    Args:
+        file: an open database; it is read to its end and closed.
+    """
+    with file:
+        fields: dict[str, str] = {}
+        while line := file.readline(_MAX_LINE):
+            text = line.decode(errors="replace").rstrip("\r\n")
+            if not text:
+                if fields:
+                    yield fields
+                fields = {}
+            elif not text[0].isspace():
+                name, colon, value = text.partition(":")
+                if colon:
+                    fields[name] = value.strip()
+        if fields:
+            yield fields
+
+
+def whole_number(text: str) -> int:
+    """Return a number of at most 18 digits; 0 if the text is none."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else 0

@@ -137,6 +137,7 @@ def analyze_layers(view: TreeView, *, keep_trees: bool = False) -> TreeAnalysis:
     trees: list[Node | None] = []
     budget = Budget()
     for number, (before, after) in enumerate(view.merge_steps()):
+        budget.begin_layer(number)
         changes = _with_moves(list(_changes(before, after, budget)))
         written.append(_written(changes, number))
         for gone in _hidden(changes, number, budget):

@@ -1,6 +1,6 @@
 """The database of rpm, in SQLite: Fedora, RHEL from 9 on, openSUSE.
 
-The table `Packages` has the header of each package. The format of a header is that of rpm's documentation, "RPM V4
+The table "Packages" has the header of each package. The format of a header is that of rpm's documentation, "RPM V4
 Package format": two numbers, an index of entries of 16 bytes each, and the data; all numbers are big-endian. The older
 databases, in Berkeley DB and NDB, are not read.
 """

@@ -1,4 +1,4 @@
-"""Untrusted text, escaped for a terminal, a log and a line of output."""
+"""Text for people: untrusted text, escaped for a terminal, a log and a line of output; sizes in units."""
 
 from __future__ import annotations
 
@@ -53,3 +53,14 @@ def _escaped(character: str) -> str:
         return _SHORT[character]
     code = ord(character)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def human_size(size: int) -> str:
+    """Return `size`, which is in bytes, in binary units: `17 B`, `1.5 KiB`, `230 MiB`."""
+    value = float(size)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):
+        # 1023.95 would be rounded up to 1024.0, which is 1.0 of the next unit.
+        if value < (1023.95 if unit != "B" else 1024) or unit == "PiB":
+            break
+        value /= 1024
+    return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"

@@ -13,6 +13,8 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND: Final = 1_000_000_000
 _STRICT: Final = r"(?ai)(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)"
 _LENIENT: Final = r"(?ai)(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)?"
+#: The last second of the year 9999: a file may have a later time.
+_LAST: Final = 253_402_300_799
 
 
 def parse_rfc3339(text: str, *, lenient: bool = False) -> int | None:
@@ -57,3 +59,8 @@ def datetime_of(time_ns: int) -> datetime:
         OverflowError: as from `format_rfc3339`.
     """
     return _EPOCH + timedelta(microseconds=time_ns // 1000)
+
+
+def time_of(seconds: float) -> str:
+    """Return a time in seconds since 1970 as RFC 3339, to the second; the last that there is for a later one."""
+    return datetime.fromtimestamp(min(max(seconds, 0), _LAST), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from layerstore_core.base.descriptors import open_fd
-from layerstore_core.text import printable
+from layerstore_core.text import human_size, printable
 
 __all__ = [
     "OutputClosed",
@@ -186,17 +186,6 @@ def describe_os_error(error: OSError) -> str:
     return f"{printable(' -> '.join(paths), path=True)}{': ' if paths else ''}{what}" + (
         f" ({'; '.join(notes)})" if notes else ""
     )
-
-
-def human_size(size: int) -> str:
-    """Return `size`, which is in bytes, in binary units: `17 B`, `1.5 KiB`, `230 MiB`."""
-    value = float(size)
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):
-        # 1023.95 would be rounded up to 1024.0, which is 1.0 of the next unit.
-        if value < (1023.95 if unit != "B" else 1024) or unit == "PiB":
-            break
-        value /= 1024
-    return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
 
 
 def columns(rows: Iterable[tuple[str, ...]]) -> list[str]:

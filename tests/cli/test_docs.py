@@ -19,6 +19,8 @@ TEXT = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
 SECTIONS = dict(
     re.findall(r"^### `layerstore ([a-z ]+?)(?: [A-Z\[].*?)?`\n(.*?)(?=^##|\Z)", TEXT, re.MULTILINE | re.DOTALL)
 )
+#: The keys of reports have a document of their own: each is the last part of a path there.
+SCHEMA = re.sub(r"\b[.\[\]]+", "`", (Path(__file__).parents[2] / "docs" / "reference" / "report.md").read_text())
 #: The options that several commands have, and a mark in the headings of those.
 SHARED = {"[config options]": re.findall(r"^#### Config options\n(.*?)(?=^##)", TEXT, re.MULTILINE | re.DOTALL)[0]}
 HEADINGS = re.findall(r"^### `layerstore (.*)`$", TEXT, re.MULTILINE)
@@ -102,6 +104,7 @@ def test_every_key_of_every_json_answer_is_documented(run: Run, root: Path, tmp_
         ("which",): ("app:1", "in-image"),
         ("squash",): ("app:1", "-t", "flat:1"),
         ("diff",): ("more:1", "app:1"),
+        ("report",): ("more:1", "app:1"),
         ("rootfs",): ("app:1", "-o", str(tmp_path / "rootfs")),
         ("mount",): (),
         ("umount",): ("app:1",),
@@ -131,7 +134,7 @@ def test_every_key_of_every_json_answer_is_documented(run: Run, root: Path, tmp_
     for words, document in seen.items():
         section = SECTIONS[" ".join(words)]
         # These refer to the command that describes their objects.
-        also = {("ls",): SECTIONS["register"]}.get(words, "")
+        also = {("ls",): SECTIONS["register"], ("report",): SCHEMA}.get(words, "")
         if words[0] in ("images", "append", "import", "squash"):
             also = SECTIONS["load"]
         missing = {key for key in keys_of(document) if f"`{key}`" not in section + also}

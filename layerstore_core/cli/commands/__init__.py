@@ -87,6 +87,7 @@ COMMANDS: Final = CommandModules(
         "check",
         "gc",
         "du",
+        "report",
         "prune",
         "login",
         "logout",

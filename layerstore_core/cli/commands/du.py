@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 import click
 
+from layerstore_core.base.times import time_of
 from layerstore_core.cli import output
 from layerstore_core.cli.describe import short_length
 from layerstore_core.cli.parameters import json_option
@@ -16,9 +15,6 @@ from layerstore_core.cli.session import Session
 
 if TYPE_CHECKING:
     from layerstore_core.maintenance.usage import StoreUsage
-
-#: The last second of the year 9999: a file may have a later time.
-_LAST: Final = 253_402_300_799
 
 
 @click.command()
@@ -40,32 +36,10 @@ def du(session: Session, verbose: bool) -> None:
     """
     with session.open(reading=True, content=True) as store:
         from layerstore_core.maintenance.usage import disk_usage
+        from layerstore_core.report.document import usage_document
 
         usage = disk_usage(store)
-    session.answer(_document(usage), lambda: _lines(usage, verbose=verbose))
-
-
-def _document(usage: StoreUsage) -> dict[str, Any]:
-    return {
-        "totals": [asdict(total) for total in usage.totals],
-        "images": [
-            {
-                "id": image.image_id,
-                "names": image.names,
-                "size": image.size,
-                "shared": image.shared,
-                "own": image.own,
-                "kept": image.kept,
-                "rw_layers": image.rw_layers,
-                "in_use": image.in_use,
-                "last_used": time_of(image.last_used),
-            }
-            for image in usage.images
-        ],
-        "layers": [asdict(layer) for layer in usage.layers],
-        "rw_layers": [asdict(rw) for rw in usage.rw_layers],
-        "snapshots": [asdict(snapshot) for snapshot in usage.snapshots],
-    }
+    session.answer(usage_document(usage), lambda: _lines(usage, verbose=verbose))
 
 
 def _lines(usage: StoreUsage, *, verbose: bool) -> Iterator[str]:
@@ -109,8 +83,3 @@ def _lines(usage: StoreUsage, *, verbose: bool) -> Iterator[str]:
             parent = output.printable(snapshot.parent or "none")
             rows.append((output.printable(snapshot.key), snapshot.kind, parent, size))
         yield from ("", "Snapshots:", *output.columns(rows))
-
-
-def time_of(seconds: float) -> str:
-    """Return a time in seconds since 1970 as RFC 3339, to the second; the last that there is for a later one."""
-    return datetime.fromtimestamp(min(max(seconds, 0), _LAST), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

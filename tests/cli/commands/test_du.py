@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from layerstore_core.base.times import time_of
 from tests.cli.conftest import Run, tar_of
 from tests.images.archives import ImageSpec, docker_archive
 
@@ -48,6 +49,4 @@ def test_the_document_has_exact_numbers(run: Run) -> None:
 
 
 def test_a_time_beyond_all_calendars_is_shown_as_the_last_one(run: Run) -> None:
-    from layerstore_core.cli.commands.du import time_of
-
     assert (time_of(0), time_of(-5), time_of(1e15)) == ("1970-01-01T00:00:00Z",) * 2 + ("9999-12-31T23:59:59Z",)

@@ -1,0 +1,44 @@
+"""`layerstore report`."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cli.conftest import Run, tar_of
+from tests.images.archives import ImageSpec, docker_archive
+
+BASE, TOP, OTHER = tar_of({"base": b"b" * 2048}), tar_of({"base": b"t" * 1024}), tar_of({"base": b"o" * 4096})
+IMAGES = ImageSpec([BASE, TOP], ["a:1"]), ImageSpec([BASE, OTHER], ["a:2"])
+
+
+@pytest.fixture
+def loaded(run: Run) -> Run:
+    run("load", "-", stdin=docker_archive(*IMAGES))
+    return run
+
+
+def test_the_report_of_an_image_in_json(loaded: Run) -> None:
+    document = loaded("report", "a:1", "--json").json
+    assert (document["schema"], document["kind"]) == (1, "image")
+    assert (document["image"]["visible"], document["image"]["overwritten"]) == (1024, 2048)
+    assert loaded("--json", "report", IMAGES[0].image_id).json["image"]["name"] == "a:1"
+
+
+def test_the_report_of_two_images_in_markdown(loaded: Run) -> None:
+    lines = loaded("report", "a:1", "a:2", "--markdown").lines
+    assert "| size | 1.0 KiB | 4.0 KiB | +3.0 KiB |" in lines
+    assert "| `/base` | changed | +3.0 KiB |" in lines
+
+
+def test_the_report_of_the_store(loaded: Run) -> None:
+    assert loaded("report", "--store", "--json").json["store"] == loaded("du", "--json").json
+    assert "### Store" in loaded("report", "--store", "--markdown").lines
+
+
+@pytest.mark.parametrize("words", [(), ("a", "b", "c"), ("a", "--store"), ("a", "--markdown", "--json")], ids=" ".join)
+def test_wrong_usage(run: Run, words: tuple[str, ...]) -> None:
+    assert "Usage:" in run("report", *words, code=2).stderr or "--json" in words
+
+
+def test_an_unknown_image_is_an_error(loaded: Run) -> None:
+    assert loaded("report", "nothing:1", "--json", code=1).error["type"] == "ImageDoesNotExist"

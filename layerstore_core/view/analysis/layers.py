@@ -240,7 +240,8 @@ def _hidden(changes: Sequence[PathChange], number: int, budget: Budget) -> Itera
             if isinstance(after, FileNode):
                 if (before.layer, before.offset) == (after.layer, after.offset):
                     continue  # another metadata, by a hard link
-                repeated = bool(before.crc) and (before.size, before.crc) == (after.size, after.crc)
+                known = bool(before.crc) or not before.size
+                repeated = known and (before.size, before.crc) == (after.size, after.crc)
             yield _hidden_file(path, before, number, "overwritten" if replaced else "deleted", repeated=repeated)
         elif before.children and not isinstance(after, DirectoryNode):
             for inner, node in _files(path, before, budget):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import BinaryIO, Final, NamedTuple
 
 from layerstore_core.view.nodes import FileNode
@@ -10,6 +10,9 @@ from layerstore_core.view.tree import TreeView
 
 #: The most bytes of a database. That of a desktop with 5,000 packages has 10 MB.
 MAX_DATABASE: Final = 256 << 20
+#: The most packages of a database, and the most bytes of a name or a version.
+MAX_PACKAGES: Final = 100_000
+MAX_TEXT: Final = 4096
 #: The most bytes of a line, which has a list of dependencies at worst.
 _MAX_LINE: Final = 1 << 20
 
@@ -32,8 +35,8 @@ class Package(NamedTuple):
     size: int
 
 
-def open_database(view: TreeView, path: bytes) -> BinaryIO | None:
-    """Open a database in a tree; `None` if there is none, or if it is larger than a database can be.
+def open_database(view: TreeView, path: bytes, limit: int = MAX_DATABASE) -> BinaryIO | None:
+    """Open a database in a tree; `None` if there is none, or if it is larger than a limit in bytes.
 
     Raises:
         IntegrityError: the layer is damaged.
@@ -42,31 +45,37 @@ def open_database(view: TreeView, path: bytes) -> BinaryIO | None:
         real, node = view.find(path)
     except OSError:
         return None
-    if not isinstance(node, FileNode) or node.size > MAX_DATABASE:
+    if not isinstance(node, FileNode) or node.size > limit:
         return None
     return view.open_node(node, real)
 
 
-def read_paragraphs(file: BinaryIO) -> Iterator[dict[str, str]]:
+def read_paragraphs(file: BinaryIO, wanted: Collection[str]) -> Iterator[dict[str, str]]:
     """Yield the paragraphs of a file of `name: value` lines, which empty lines separate.
 
-    Lines that continue another one, and malformed ones, are left out: no field that is used has several lines.
+    Lines that continue another one, and malformed ones, are left out: no field that is used has several lines. What is
+    longer than a line can be is left out, too, and a value is cut after `MAX_TEXT` bytes.
 
     Args:
         file: an open database; it is read to its end and closed.
+        wanted: the names of the fields to return.
     """
     with file:
         fields: dict[str, str] = {}
+        continues = False
         while line := file.readline(_MAX_LINE):
-            text = line.decode(errors="replace").rstrip("\r\n")
-            if not text:
+            begins, continues = not continues, not line.endswith(b"\n")
+            if not begins:
+                continue
+            if line in (b"\n", b"\r\n"):
                 if fields:
                     yield fields
                 fields = {}
-            elif not text[0].isspace():
-                name, colon, value = text.partition(":")
-                if colon:
-                    fields[name] = value.strip()
+                continue
+            name, colon, value = line.partition(b":")
+            key = name.decode(errors="replace") if colon and len(name) <= MAX_TEXT else ""
+            if key in wanted:
+                fields[key] = value.strip()[:MAX_TEXT].decode(errors="replace")
         if fields:
             yield fields
 

@@ -8,6 +8,7 @@ databases, in Berkeley DB and NDB, are not read.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sqlite3
 import struct
@@ -16,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import Final
 
-from layerstore_core.view.packages.package import Package, open_database
+from layerstore_core.view.packages.package import MAX_DATABASE, MAX_PACKAGES, MAX_TEXT, Package, open_database
 from layerstore_core.view.tree import TreeView
 
 _PATHS: Final = (b"usr/lib/sysimage/rpm/rpmdb.sqlite", b"var/lib/rpm/rpmdb.sqlite")
@@ -34,12 +35,13 @@ _STRING: Final = 6
 #: The most entries and bytes of a header that rpm itself accepts are some ten times larger.
 _MAX_ENTRIES: Final = 1 << 16
 _MAX_HEADER: Final = 32 << 20
-#: The longest name or version in bytes.
-_MAX_TEXT: Final = 4096
-#: The most packages, and the most steps of SQLite's machine: a hostile database may have a view that never ends.
-_MAX_PACKAGES: Final = 100_000
-_MAX_STEPS: Final = 100_000_000
-_STEPS_AT_ONCE: Final = 1_000_000
+#: The most bytes of a statement that makes a table, and steps of SQLite's machine: some ten for each package.
+_MAX_STATEMENT: Final = 1 << 16
+_MAX_STEPS: Final = 5_000_000
+_STEPS_AT_ONCE: Final = 10_000
+#: The statement that has made the table. A view, or a column that is computed, could take any time: both need
+#: parentheses.
+_TABLE: Final = rb"(?i)CREATE TABLE ['\"`]?Packages['\"`]? ?\([\w\s,]*\)"
 #: Keys of packages' signatures, which have no files.
 _KEYS: Final = "gpg-pubkey"
 
@@ -67,13 +69,23 @@ def _read_database(path: str) -> Iterator[Package]:
     try:
         with closing(sqlite3.connect(uri, uri=True)) as database:
             database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_HEADER)
-            database.execute("PRAGMA trusted_schema = OFF")
+            database.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, _MAX_STATEMENT)
             left = iter(range(_MAX_STEPS // _STEPS_AT_ONCE))
             database.set_progress_handler(lambda: next(left, None) is None, _STEPS_AT_ONCE)
-            for (blob,) in database.execute("SELECT blob FROM Packages LIMIT ?", (_MAX_PACKAGES,)):
+            database.text_factory = bytes  # text of a hostile file need not be UTF-8
+            database.execute("PRAGMA trusted_schema = OFF")
+            made_by = database.execute("SELECT type, sql FROM sqlite_master WHERE name = 'Packages'").fetchall()
+            if len(made_by) != 1 or made_by[0][0] != b"table" or not re.fullmatch(_TABLE, made_by[0][1] or b""):
+                return
+            # In a damaged file the same page may be part of many rows.
+            size = 0
+            for (blob,) in database.execute("SELECT blob FROM Packages LIMIT ?", (MAX_PACKAGES,)):
                 package = package_of(blob) if isinstance(blob, bytes) else None
                 if package is not None:
                     yield package
+                size += len(blob) if isinstance(blob, bytes) else 0
+                if size > MAX_DATABASE:
+                    return
     except sqlite3.Error:
         return
 
@@ -92,13 +104,12 @@ def package_of(header: bytes) -> Package | None:
         return None
     data = header[start : start + size]
     values: dict[int, str | int] = {}
-    for number in range(count):
-        tag, kind, offset, _ = struct.unpack_from(">IIII", header, 8 + 16 * number)
+    for tag, kind, offset, _ in struct.iter_unpack(">IIII", header[8:start]):
         if tag not in _WANTED or offset >= size:
             continue
         if kind == _STRING:
-            end = data.find(b"\0", offset, offset + _MAX_TEXT)
-            values[tag] = data[offset : end if end >= 0 else offset + _MAX_TEXT].decode(errors="replace")
+            end = data.find(b"\0", offset, offset + MAX_TEXT)
+            values[tag] = data[offset : end if end >= 0 else offset + MAX_TEXT].decode(errors="replace")
         elif kind == _INT32 and offset + 4 <= size:
             (values[tag],) = struct.unpack_from(">I", data, offset)
         elif kind == _INT64 and offset + 8 <= size:

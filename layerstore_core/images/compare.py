@@ -158,6 +158,28 @@ def compare_images(
     return compare(None, first, second, by=by, ignore=ignore)
 
 
+@contextmanager
+def open_comparison(
+    store: LayerStore, first: Tree, second: Tree
+) -> Iterator[tuple[Iterator[TreeChange], TreeView, TreeView]]:
+    """Compare two trees by all that can differ, and keep their views open for a `with` block.
+
+    Args:
+        store: an open store.
+        first: the first tree.
+        second: the second tree.
+
+    Yields:
+        The differences, parents first, and the views of both trees.
+
+    Raises:
+        LayerDoesNotExist: a layer is missing.
+        IntegrityError, InvalidLayer: a layer is damaged.
+    """
+    with _opened(store, first) as before, _opened(store, second) as after:
+        yield _changes(before, after, ()), before.view, after.view
+
+
 def write_difference(store: LayerStore | None, first: Tree, second: Tree, target: str | BinaryWriter) -> None:
     """Write the layer that makes the second tree of the first one; see `Images.write_diff`."""
     from layerstore_core.images.layer.difference import layer_of

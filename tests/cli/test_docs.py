@@ -105,6 +105,7 @@ def test_every_key_of_every_json_answer_is_documented(run: Run, root: Path, tmp_
         ("squash",): ("app:1", "-t", "flat:1"),
         ("diff",): ("more:1", "app:1"),
         ("report",): ("more:1", "app:1"),
+        ("explore",): ("more:1", "--layer", "1"),
         ("rootfs",): ("app:1", "-o", str(tmp_path / "rootfs")),
         ("mount",): (),
         ("umount",): ("app:1",),

@@ -77,6 +77,7 @@ COMMANDS: Final = CommandModules(
         "rootfs",
         "which",
         "diff",
+        "explore",
         "mount",
         "umount",
         "tag",

@@ -27,7 +27,9 @@ class Duplicates(NamedTuple):
         return self.size * (len(self.paths) - 1)
 
 
-def find_duplicates(view: TreeView, *, read: bool = True) -> tuple[Duplicates, ...]:
+def find_duplicates(
+    view: TreeView, *, read: bool = True, before_file: Callable[[], None] | None = None
+) -> tuple[Duplicates, ...]:
     """Return the files of a view that have the same content, those that waste most first.
 
     Files of the same size and checksum are read, and compared by their sha256, unless their digests are known. Empty
@@ -36,6 +38,7 @@ def find_duplicates(view: TreeView, *, read: bool = True) -> tuple[Duplicates, .
     Args:
         view: the view.
         read: whether contents may be read. If not, as of an image in a registry, only files with known digests count.
+        before_file: called before each file is read. What it raises ends the search.
 
     Raises:
         IntegrityError: a layer is damaged.
@@ -52,7 +55,7 @@ def find_duplicates(view: TreeView, *, read: bool = True) -> tuple[Duplicates, .
                 continue
             found += [
                 Duplicates(same[0][1].size, tuple(sorted(path for path, _ in same)))
-                for same in _groups(candidates, lambda node: _sha256(view, node))
+                for same in _groups(candidates, lambda node: _sha256(view, node, before_file))
             ]
     return tuple(sorted(found, key=lambda one: (-one.wasted, one.paths)))
 
@@ -67,9 +70,11 @@ def _groups(
     return (group for group in by_key.values() if len(group) > 1)
 
 
-def _sha256(view: TreeView, node: FileNode) -> bytes:
+def _sha256(view: TreeView, node: FileNode, before_file: Callable[[], None] | None) -> bytes:
     if known := view.digest(node):
         return known
+    if before_file is not None:
+        before_file()
     digest = hashlib.sha256()
     for chunk in view.chunks(node):
         digest.update(chunk)

@@ -159,6 +159,16 @@ def analyze_layers(view: TreeView, *, keep_trees: bool = False) -> TreeAnalysis:
     return TreeAnalysis(analyzed, root, tuple(wasted))
 
 
+def changes_between(before: Node, after: Node) -> tuple[PathChange, ...]:
+    """Return what differs between the merged trees of two layers of one view, with moves; see `AnalyzedLayer.changes`.
+
+    Args:
+        before: the tree of a layer, as `analyze_layers` keeps it.
+        after: that of another one.
+    """
+    return tuple(_with_moves(list(_changes(before, after, Budget()))))
+
+
 def _changes(before: Node, after: Node, budget: Budget) -> Iterator[PathChange]:
     """Yield what differs between the tree before a layer and the one with it; the trees share what it leaves alone."""
     pending: list[tuple[bytes, Node | None, Node | None]] = [(b"", before, after)]

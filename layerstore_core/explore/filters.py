@@ -1,0 +1,115 @@
+"""The filter of a tree: one line of words, all of which a file has to fit.
+
+- `added`, `changed`, `deleted`, `moved`, `same` with a colon before them (`:added,moved`): what was done to it.
+- `>1M`, `<10k`: its size; of a directory nothing is measured, only files fit.
+- `~EXPRESSION`: a regular expression, found somewhere in the path. It takes the rest of the line.
+- any other word: a name. With `*`, `?` or `[` it is a pattern for the whole name, or, with a slash, for the whole path;
+  otherwise a part of the path. Without capital letters, capital letters do not matter.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from fnmatch import translate
+from typing import Final
+
+from layerstore_core.base.units import parse_size
+from layerstore_core.explore.file_tree import File
+from layerstore_core.explore.marks import Mark
+
+_WILD: Final = frozenset("*?[")
+
+
+@dataclass(frozen=True)
+class FileFilter:
+    """What a file has to fit. Without any condition, all files fit.
+
+    Attributes:
+        marks: its mark is one of these; empty for any.
+        larger: it is a file with more than so many bytes.
+        smaller: it is a file with fewer bytes.
+        names: regular expressions, each of which is found in the name or path.
+    """
+
+    marks: frozenset[Mark] = frozenset()
+    larger: int | None = None
+    smaller: int | None = None
+    names: tuple[tuple[re.Pattern[str], bool], ...] = ()
+
+    def __bool__(self) -> bool:
+        """Return whether there is a condition."""
+        return bool(self.marks or self.names) or self.larger is not None or self.smaller is not None
+
+    def fits(self, file: File) -> bool:
+        """Return whether a file fits."""
+        if self.marks and file.mark not in self.marks:
+            return False
+        if self.larger is not None or self.smaller is not None:
+            if file.node.is_directory:
+                return False
+            if self.larger is not None and file.size <= self.larger:
+                return False
+            if self.smaller is not None and file.size >= self.smaller:
+                return False
+        if self.names:
+            path = os.fsdecode(file.path)
+            name = path.rpartition("/")[2]
+            return all(pattern.search(path if whole else name) for pattern, whole in self.names)
+        return True
+
+
+def parse_filter(text: str) -> FileFilter:
+    """Return the filter that a line of words means; see the module.
+
+    Raises:
+        ValueError: a word cannot be understood; the message says what to write.
+    """
+    words, has_expression, expression = _split(text)
+    marks: set[Mark] = set()
+    larger = smaller = None
+    names = []
+    for word in words:
+        if word.startswith(":"):
+            marks.update(_marks(word[1:]))
+        elif word.startswith(">"):
+            larger = parse_size(word[1:])
+        elif word.startswith("<"):
+            smaller = parse_size(word[1:])
+        else:
+            names.append(_name(word))
+    if has_expression:
+        try:
+            names.append((re.compile(expression), True))
+        except re.error as error:
+            raise ValueError(f"{expression!r} is no regular expression: {error}") from None
+    return FileFilter(frozenset(marks), larger, smaller, tuple(names))
+
+
+def _split(text: str) -> tuple[list[str], bool, str]:
+    """Return the words before a regular expression, whether there is one, and what it is."""
+    found = re.search(r"(?:^|(?<=\s))~", text)
+    if found is None:
+        return text.split(), False, ""
+    return text[: found.start()].split(), True, text[found.end() :].strip()
+
+
+def _marks(words: str) -> list[Mark]:
+    found = []
+    for word in filter(None, words.split(",")):
+        chosen = [mark for mark in Mark if mark.value.startswith(word)]
+        if len(chosen) != 1:
+            raise ValueError(f"{word!r} is no kind: write {', '.join(mark.value for mark in Mark)}")
+        found += chosen
+    if not found:
+        raise ValueError(f"a kind is missing after the colon: write {', '.join(mark.value for mark in Mark)}")
+    return found
+
+
+def _name(word: str) -> tuple[re.Pattern[str], bool]:
+    flags = re.IGNORECASE if word == word.lower() else re.NOFLAG
+    if _WILD.isdisjoint(word):
+        return re.compile(re.escape(word.lstrip("/") if len(word) > 1 else word), flags), True
+    whole = "/" in word
+    return re.compile(r"\A" + translate(word.lstrip("/")), flags), whole

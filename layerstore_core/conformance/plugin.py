@@ -69,7 +69,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--conformance-examples",
         metavar="N",
         type=int,
-        help="the number of random sequences that the group model tries",
+        help="the number of random sequences that the group model tries, of calls that the group faults lets fail or "
+        "kills the process at [all], and of steps inside each hook [4]",
     )
     group.addoption(
         "--conformance-scripts",

@@ -20,7 +20,7 @@ from layerstore_core.driver.capabilities import Capabilities
 from layerstore_core.driver.fallback import Fallback
 from layerstore_core.driver.mount_spec import MountSpec
 from layerstore_core.driver.mounts import MountCounts
-from layerstore_core.errors import DriverContractError
+from layerstore_core.errors import ConfigError, DriverContractError
 from layerstore_core.locking.root_locks import RootLocks
 from layerstore_core.log import logger, wants_details
 
@@ -153,9 +153,9 @@ class BoundDriver:
             done = self._hook.repair_layer(layer_id=layer_id, parent_id=parent_id, proved=proved)
             return self._answer("repair_layer", done, list)
 
-    def check_home(self) -> list[str]:
+    def check_home(self, *, full: bool) -> list[str]:
         """See `hookspecs.check_home`."""
-        return self._sentences("check_home", self._hook.check_home())
+        return self._sentences("check_home", self._hook.check_home(full=full))
 
     def repair_home(self) -> list[str]:
         """See `hookspecs.repair_home`."""
@@ -321,7 +321,19 @@ class BoundDriver:
         path = self._answer("get", self._hook.get(layer_id=layer_id, mount_label=mount_label), str)
         if not os.path.isabs(path):
             raise DriverContractError(f"driver {self.name}: its hook get returned {path!r}, not an absolute path")
+        if mount_label and not self._labels_mounts and _label_of(path) != mount_label:
+            self._hook.put(layer_id=layer_id)
+            raise ConfigError(
+                f"the driver {self.name} labels no mounts, and the layer was created without the label "
+                f"{mount_label!r}; leave the mount label out"
+            )
         return path
+
+    @cached_property
+    def _labels_mounts(self) -> bool:
+        """Whether the driver's `get` takes a mount label at all. One that does not would ignore it silently."""
+        implementations = self._hook.get.get_hookimpls()
+        return any("mount_label" in one.argnames for one in implementations if not (one.wrapper or one.hookwrapper))
 
     def _answer(self, hook: str, value: object, kind: type[_T]) -> _T:
         if not isinstance(value, kind):
@@ -405,6 +417,14 @@ def _is_mount(found: Any) -> bool:
         return False
     texts = all(isinstance(text, str) for text in (found.type, found.source, *found.options))
     return texts and bool(found.type) and (found.type != "bind" or os.path.isabs(found.source))
+
+
+def _label_of(path: str) -> str:
+    """Return the SELinux label of a file, `""` for none."""
+    try:
+        return os.getxattr(path, "security.selinux", follow_symlinks=False).rstrip(b"\0").decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def _check_known_id(layer_id: str) -> None:

@@ -33,8 +33,8 @@ def check_store(
 
     Args:
         store: an open store.
-        full: assemble every layer's tar and compare its digest, and the layer's files with the tar, too; this reads
-            all content.
+        full: assemble every layer's tar and compare its digest, and the layer's files with the tar, too, and have the
+            driver read what layers share; this reads all content.
         resume: leave out of a full check what an interrupted one has verified.
         progress: called during a full check with how many layers are done, and how many there are.
 
@@ -57,7 +57,7 @@ def check_store(
                 [finding for finding in again if (finding.code, finding.subject) in seen]
                 for again in (_first_look(store, records_locked=True), _last_look(store))
             )
-    return [*check_home(store), *findings, *content, *last]
+    return [*check_home(store, full=full), *findings, *content, *last]
 
 
 def _first_look(store: LayerStore, *, records_locked: bool = False) -> list[Finding]:

@@ -93,10 +93,10 @@ def check_driver(store: LayerStore, *, records_locked: bool = False) -> Iterator
     yield from _check_strays(Strays(store.context, lock=not records_locked), store)
 
 
-def check_home(store: LayerStore) -> Iterator[Finding]:
-    """Ask the driver for what is wrong with its state that belongs to no single layer."""
+def check_home(store: LayerStore, *, full: bool) -> Iterator[Finding]:
+    """Ask the driver for what is wrong with its state of no single layer; if `full`, it reads all of it."""
     try:
-        problems = store.driver.check_home()
+        problems = store.driver.check_home(full=full)
     except (LayerStoreError, OSError) as error:
         problems = [f"it cannot be checked: {error}"]
     for problem in problems:

@@ -83,8 +83,24 @@ class Repair:
             else:
                 left.append(finding)
         found = list(self._layer_repair.repair_children(self._on_repaired or (lambda _finding, _done: None)))
-        of_home = self._repair_home(of_home)  # again: a layer that was rebuilt may have what was missing
-        return [*of_home, *(finding for finding in findings if finding in left), *found]
+        left = [*(finding for finding in findings if finding in left), *found]
+        still_of_home = self._repair_home(of_home)  # again: a layer that was rebuilt may have what was missing
+        if still_of_home != of_home:
+            left = [finding for finding in left if not self._is_healed(finding)]
+        return [*still_of_home, *left]
+
+    def _is_healed(self, finding: Finding) -> bool:
+        """Return whether a layer that could not be repaired is sound since the driver has repaired its home."""
+        if finding.code not in _FULL or not finding.subject.startswith("sha256:"):
+            return False
+        try:
+            healed = self._layer_repair.is_sound(ChainID(finding.subject))
+        except (LayerStoreError, OSError) as error:
+            logger.error("{}: it could not be verified: {}", finding.subject, error)
+            return False
+        if healed and self._on_repaired is not None:
+            self._on_repaired(finding, "it is sound since the driver has repaired its home")
+        return healed
 
     def _repair_home(self, findings: list[Finding]) -> list[Finding]:
         """Have the driver repair its home, and return what it finds there afterwards."""
@@ -95,7 +111,7 @@ class Repair:
         except (LayerStoreError, OSError) as error:
             logger.error("{}: it could not be repaired: {}", self._store.driver.home, error)
             done = []
-        left = list(check_home(self._store))
+        left = list(check_home(self._store, full=True))
         repaired = [finding for finding in findings if finding not in left]
         for number, finding in enumerate(repaired):
             if self._on_repaired is not None:

@@ -87,6 +87,14 @@ class LayerRepair:
             return True
         self._note(chain, [rebuild_from_own_tar(self._store, chain)])
         self._rebuilt.add(chain)
+        return self.is_sound(chain)
+
+    def is_sound(self, chain: ChainID) -> bool:
+        """Return whether a layer is as it should be, its content included. Repair nothing.
+
+        Raises:
+            LayerStoreError, OSError: something could not be read.
+        """
         recorded = self._recorded(chain)
         return recorded is not None and self._is_whole(recorded) and self._verify(chain)
 

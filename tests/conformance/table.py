@@ -186,4 +186,6 @@ if __name__ == "__main__":
         results = chosen.results or Path(tempfile.gettempdir(), "layerstore-cross-run")
         CROSS.write_text(cross_text(cross_run(results, chosen.root, chosen.processes)))
     else:
-        DOCUMENT.write_text(text_of(run(chosen.tests, root=chosen.root)))
+        text = text_of(run(chosen.tests, root=chosen.root))
+        DOCUMENT.write_text(text)
+        QUICK.write_text(quick_of(text))

@@ -48,3 +48,8 @@ def test_every_group_catches_a_mutant() -> None:
 
     assert len(MUTANTS) >= 25
     assert {mutant.caught_in for mutant in MUTANTS.values()} == GROUPS.keys() - {"speed"}
+
+
+def test_the_docs_have_the_number_of_mutants() -> None:
+    guide = table.DOCUMENT.with_name("conformance.md").read_text()
+    assert f"[{len(MUTANTS)} drivers that were broken on purpose]" in guide

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
-from layerstore_core import Capabilities, DriverContractError, DriverNotSupported, MaxDepthExceeded, hookimpl
+from layerstore_core import (
+    Capabilities,
+    ConfigError,
+    DriverContractError,
+    DriverNotSupported,
+    MaxDepthExceeded,
+    hookimpl,
+)
 from tests import tars
-from tests.store.drivers import SmallestDriver, open_with
+from tests.store.drivers import MountingDriver, SmallestDriver, open_with
 from tests.store.layers import BASE, MIDDLE, TOP, chain, export, register, tar_of, tree, warm
 
 
@@ -123,6 +132,53 @@ class TestContract:
                 use(store, layer)
             answers.clear()
             assert tree(root) == before
+
+
+class TestMountLabels:
+    """A driver whose `get` takes no label would ignore it, and a container would run without its protection."""
+
+    LABEL = "system_u:object_r:container_file_t:s0:c1,c2"
+
+    def test_a_label_is_refused_where_get_takes_none(self, root):
+        with open_with(MountingDriver, root) as store:
+            layer = register(store, BASE)
+            log = next(root.rglob("mount-log"))
+            log.unlink()
+            before = tree(root)
+            with pytest.raises(ConfigError, match="the driver test labels no mounts") as caught:
+                store.driver.get(layer.cache_id, self.LABEL)
+            assert self.LABEL in str(caught.value)
+            assert not store.driver.is_used(layer.cache_id)
+            assert log.read_text().split() == ["get", layer.cache_id, "put", layer.cache_id]
+            log.unlink()
+            assert tree(root) == before
+
+    @pytest.mark.needs_root
+    def test_a_label_that_the_layer_has_is_accepted(self, root):
+        with open_with(SmallestDriver, root) as store:
+            layer = register(store, BASE)
+            path = store.driver.get(layer.cache_id)
+            store.driver.put(layer.cache_id)
+            os.setxattr(path, "security.selinux", self.LABEL.encode() + b"\0")
+            assert store.driver.get(layer.cache_id, self.LABEL) == path
+            store.driver.put(layer.cache_id)
+            with pytest.raises(ConfigError):
+                store.driver.get(layer.cache_id, f"{self.LABEL},c3")
+
+    def test_a_driver_that_takes_a_label_has_it(self, root):
+        class Labelling(SmallestDriver):
+            labels: ClassVar[list[str]] = []
+
+            @hookimpl
+            def get(self, layer_id: str, mount_label: str) -> str:
+                self.labels.append(mount_label)
+                return SmallestDriver.get(self, layer_id)
+
+        with open_with(Labelling, root) as store:
+            layer = register(store, BASE)
+            store.driver.get(layer.cache_id, self.LABEL)
+            store.driver.put(layer.cache_id)
+            assert Labelling.labels[-1] == self.LABEL
 
 
 class TestSmallest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,10 +10,10 @@ import pytest
 
 from layerstore_core import DriverContractError, LayerStore, hookimpl
 from layerstore_core.driver.bound import BoundDriver
-from layerstore_core.maintenance.check import Finding, check_store, repair
+from layerstore_core.maintenance.check import Finding, RepairSource, check_store, repair
 from layerstore_core.sdk import inside
 from tests.store.drivers import SmallestDriver, open_with
-from tests.store.layers import BASE, register
+from tests.store.layers import BASE, register, tar_of
 
 
 class IndexedDriver(SmallestDriver):
@@ -101,7 +102,7 @@ def test_a_home_that_cannot_be_checked_or_repaired(tmp_path: Path, error: Except
 
 def test_the_answers_of_a_driver_are_bounded(tmp_path: Path) -> None:
     with open_with(answers(["x" * 5000] * 1000), tmp_path / "root") as store:
-        sentences = store.driver.check_home()
+        sentences = store.driver.check_home(full=True)
         assert len(sentences) == 100
         assert sentences[0] == "x" * 1000 + "…"
         assert sentences[-1] == "and 901 more of this kind"
@@ -112,7 +113,7 @@ def test_an_answer_that_is_no_list_of_texts_breaks_the_contract(tmp_path: Path, 
     with open_with(answers(value, repaired=value if value != ("a",) else [1]), tmp_path / "root") as store:
         driver: BoundDriver = store.driver
         with pytest.raises(DriverContractError, match="hook check_home returned"):
-            driver.check_home()
+            driver.check_home(full=True)
         with pytest.raises(DriverContractError, match="hook repair_home returned"):
             driver.repair_home()
 
@@ -122,3 +123,70 @@ def test_nothing_is_repaired_without_a_finding_of_the_home(tmp_path: Path) -> No
         register(store, BASE).close()
         pin = Finding("dangling-pin", "sha256:" + "1" * 64, "a pin without its layer", "")
         assert repair(store, [pin]) in ([], [pin])
+
+
+class SharingDriver(SmallestDriver):
+    """A driver whose layers share the content of `shared`: `repair_home` copies it from a layer that has it whole."""
+
+    WHOLE = b"shared by all layers"
+
+    def files(self) -> list[Path]:
+        return sorted(self.home.glob("*/shared"))
+
+    @hookimpl
+    def check_home(self, full: bool) -> list[str]:
+        return [f"{path} is damaged" for path in self.files() if full and path.read_bytes() != self.WHOLE]
+
+    @hookimpl
+    def repair_home(self) -> list[str]:
+        if not any(path.read_bytes() == self.WHOLE for path in self.files()):
+            return []
+        for path in self.files():
+            rewrite(path, self.WHOLE)
+        return ["wrote them again"]
+
+
+def rewrite(path: Path, content: bytes) -> None:
+    """Give a file another content, and leave its time."""
+    status = path.stat()
+    path.write_bytes(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_a_layer_that_the_last_repair_of_the_home_has_healed_is_no_finding(tmp_path: Path) -> None:
+    """One layer is rebuilt from its tar; then the driver has what it needs to heal the other one, and not a third."""
+    tars = [tar_of({"shared": SharingDriver.WHOLE, "own": own}) for own in (b"one", b"two", b"three")]
+    with open_with(SharingDriver, tmp_path / "root") as store:
+        chains = []
+        for tar in tars:
+            with register(store, tar) as layer:
+                chains.append(layer.chain_id)
+                last = store.driver.home / layer.cache_id
+        for path in store.driver.home.glob("*/shared"):
+            rewrite(path, b"damaged")
+        rewrite(last / "own", b"xxxxx")
+        findings = check_store(store, full=True)
+        assert {finding.subject for finding in findings if finding.code == "damaged"} == set(chains)
+        given = tmp_path / "one.tar"
+        given.write_bytes(tars[0])
+        done: list[tuple[Finding, str]] = []
+        with RepairSource(store, given) as source:
+            left = repair(
+                store, findings, source=source, on_repaired=lambda finding, what: done.append((finding, what))
+            )
+        assert [finding.subject for finding in left] == [chains[2]]
+        reported = {finding.subject: what for finding, what in done if finding.code == "damaged"}
+        assert reported.keys() == set(chains[:2])
+        assert reported[chains[1]] == "it is sound since the driver has repaired its home"
+        assert [finding.subject for finding in check_store(store, full=True)] == [chains[2]]
+
+
+def test_the_driver_is_told_whether_a_check_is_full(tmp_path: Path) -> None:
+    """A plain check does not read all content; whether a repair has helped is found out by a full one."""
+    with open_with(SharingDriver, tmp_path / "root") as store:
+        with register(store, tar_of({"shared": b"damaged"})):
+            pass
+        assert check_store(store) == []
+        findings = [finding for finding in check_store(store, full=True) if finding.code == "broken-driver-home"]
+        assert len(findings) == 1
+        assert repair(store, findings) == findings

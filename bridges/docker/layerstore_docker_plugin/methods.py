@@ -176,7 +176,7 @@ def _repair_layer(lent: LentDriver, given: Arguments) -> Answer:
 
 def _check_home(lent: LentDriver, given: Arguments) -> Answer:
     with lent.driver() as driver:
-        return {"Problems": driver.check_home()}
+        return {"Problems": driver.check_home(full=given.flag("Full"))}
 
 
 def _repair_home(lent: LentDriver, given: Arguments) -> Answer:

@@ -207,6 +207,7 @@ class TestAdditions:
         assert set(layers) <= set(client.call("Layerstore.LayerIDs")["IDs"])
         assert client.call("Layerstore.CheckLayer", ID=layers[0], Parent="") == {"Problems": []}
         assert client.call("Layerstore.RepairLayer", ID=layers[0], Parent="", Proved=True) == {"Done": []}
+        assert client.call("Layerstore.CheckHome", Full=True) == {"Problems": []}
         assert client.call("Layerstore.CheckHome") == {"Problems": []}
         assert client.call("Layerstore.RepairHome") == {"Done": []}
         assert "Parent" in client.call("Layerstore.ParentOf", ID=layers[0], Parent="")

@@ -127,7 +127,7 @@ class BtrfsDriver:
         return None
 
     @hookimpl
-    def get(self, layer_id: str, mount_label: str) -> str:
+    def get(self, layer_id: str) -> str:
         path = self._path(layer_id)
         with subvolumes.opened(path) as subvolume:
             size = self._recorded_limit(layer_id)
@@ -143,7 +143,7 @@ class BtrfsDriver:
 
     @hookimpl
     def mounts(self, layer_id: str, read_only: bool) -> list[MountSpec]:
-        path = self.get(layer_id, "")
+        path = self.get(layer_id)
         if not read_only:
             with subvolumes.opened(path) as subvolume:
                 if ioctl.is_read_only(subvolume):

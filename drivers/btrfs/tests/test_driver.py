@@ -23,7 +23,7 @@ def mode_of(path):
 
 
 def tree(driver, layer_id):
-    path = driver.get(layer_id, "")
+    path = driver.get(layer_id)
     found = sorted(
         os.path.relpath(os.path.join(top, name), path) for top, dirs, files in os.walk(path) for name in dirs + files
     )
@@ -40,7 +40,7 @@ def test_the_layout_is_dockers(driver, home):
     assert sorted(os.listdir(home)) == ["subvolumes"]
     assert (mode_of(home / "subvolumes"), mode_of(home / "subvolumes/base")) == (0o710, 0o755)
     assert (home / "subvolumes/base").stat().st_ino == 256
-    assert driver.get("base", "") == str(home / "subvolumes/base")
+    assert driver.get("base") == str(home / "subvolumes/base")
 
 
 def test_the_home_is_made_with_dockers_mode_and_the_layers_owner(home):
@@ -64,7 +64,7 @@ def test_a_layer_from_creation_to_removal(driver, layer_stream):
     assert driver.apply_diff("c2", "c1", layer_stream({".wh.gone": b"", "etc/passwd": b"root"})) == 4
     driver.create_read_write("m-init", "c2", "", {})
     driver.create_read_write("m", "m-init", "", {})
-    path = driver.get("m", "")
+    path = driver.get("m")
     assert tree(driver, "m") == ["etc", "etc/hosts", "etc/passwd"]
     os.remove(f"{path}/etc/hosts")
     with open(f"{path}/new", "w") as file:
@@ -83,10 +83,10 @@ def test_a_layer_from_creation_to_removal(driver, layer_stream):
 
 def test_siblings_and_their_parent_do_not_see_each_others_files(driver):
     driver.create("parent", "", {})
-    (open(f"{driver.get('parent', '')}/shared", "w")).close()
+    (open(f"{driver.get('parent')}/shared", "w")).close()
     for layer_id in ("one", "two"):
         driver.create_read_write(layer_id, "parent", "", {})
-        open(f"{driver.get(layer_id, '')}/{layer_id}", "w").close()
+        open(f"{driver.get(layer_id)}/{layer_id}", "w").close()
     assert [tree(driver, layer_id) for layer_id in ("parent", "one", "two")] == [
         ["shared"],
         ["one", "shared"],
@@ -122,7 +122,7 @@ def test_ids_in_use_and_missing_layers_are_named_in_errors(driver, home):
     with pytest.raises(FileNotFoundError) as missing:
         driver.create("two", "none", {})
     assert missing.value.filename == str(home / "subvolumes/none")
-    for call in (lambda: driver.get("none", ""), lambda: driver.metadata("none")):
+    for call in (lambda: driver.get("none"), lambda: driver.metadata("none")):
         with pytest.raises(FileNotFoundError) as missing:
             call()
         assert missing.value.filename == str(home / "subvolumes/none")
@@ -183,7 +183,7 @@ def test_removal_deletes_subvolumes_inside_of_the_layer(driver, home):
 
 def test_a_mount_label_is_set_on_every_file_and_is_no_change(driver):
     driver.create("base", "", {})
-    path = driver.get("base", "")
+    path = driver.get("base")
     os.makedirs(f"{path}/d/e")
     os.symlink("nowhere", f"{path}/d/link")
     os.mkfifo(f"{path}/d/fifo")
@@ -192,7 +192,7 @@ def test_a_mount_label_is_set_on_every_file_and_is_no_change(driver):
         driver.create_read_write("rw", "base", label, {})
     except DriverNotSupported as error:
         pytest.skip(f"labels cannot be set here: {error}")
-    path = driver.get("rw", label)
+    path = driver.get("rw")
     for name in ("", "d", "d/e", "d/link", "d/fifo"):
         assert os.getxattr(f"{path}/{name}", "security.selinux", follow_symlinks=False) == label.encode() + b"\0"
     assert driver.changes("rw", "base") == []
@@ -216,10 +216,10 @@ def test_an_ordinary_user_creates_changes_and_removes_layers(context, home, ordi
     with ordinary_user():
         driver = BtrfsDriver(context())
         driver.create("base", "", {})
-        path = driver.get("base", "")
+        path = driver.get("base")
         os.mkdir(f"{path}/d")
         driver.create_read_write("rw", "base", "", {})
-        open(f"{driver.get('rw', '')}/d/f", "w").close()
+        open(f"{driver.get('rw')}/d/f", "w").close()
         assert driver.changes("rw", "base") is None
         for layer_id in ("rw", "base"):
             driver.remove(layer_id)
@@ -251,7 +251,7 @@ def test_a_sealed_layer_is_a_read_only_subvolume(driver, home):
     with pytest.raises(OSError, match="the layer is sealed") as refused:
         driver.mounts("rw", False)
     assert (refused.value.errno, refused.value.filename) == (errno.EROFS, str(path))
-    assert driver.get("rw", "") == str(path)  # which sets the limit again
+    assert driver.get("rw") == str(path)  # which sets the limit again
     assert driver.check_layer("rw") == []
     assert driver.parent_of("rw", "base") == "base"
     assert [str(change) for change in driver.changes("rw", "base")] == ["A /file"]
@@ -268,10 +268,10 @@ def test_an_ordinary_user_seals_its_own_layers(context, home, ordinary_user):
     with ordinary_user():
         driver = BtrfsDriver(context())
         driver.create_read_write("own", "", "", {})
-        os.makedirs(f"{driver.get('own', '')}/d/e")
+        os.makedirs(f"{driver.get('own')}/d/e")
         assert driver.seal("own")
         driver.create_read_write("child", "own", "", {})
-        os.rmdir(f"{driver.get('child', '')}/d/e")
+        os.rmdir(f"{driver.get('child')}/d/e")
         driver.remove("child")
     driver.create_read_write("roots", "", "", {})
     with ordinary_user():

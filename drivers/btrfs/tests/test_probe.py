@@ -45,7 +45,7 @@ class TestOnBtrfs:
         BtrfsDriver.probe(context_at(home / "link" / "btrfs"))
         driver = BtrfsDriver(context_at(home / "link" / "btrfs"))
         driver.create("one", "", {})
-        assert driver.get("one", "") == str(home / "link/btrfs/subvolumes/one")
+        assert driver.get("one") == str(home / "link/btrfs/subvolumes/one")
         driver.remove("one")
 
     def test_the_home_may_not_be_a_symbolic_link(self, home):
@@ -77,7 +77,7 @@ class TestOnBtrfs:
         driver = BtrfsDriver(context_at(mount / "btrfs"))
         assert driver.layer_ids() == ["one", "two"]
         assert driver.changes("two", "one") == []
-        assert os.listdir(driver.get("two", "")) == []
+        assert os.listdir(driver.get("two")) == []
         with pytest.raises(OSError, match="Read-only") as caught:
             driver.create("three", "one", {})
         assert caught.value.filename == str(mount / "btrfs/subvolumes/three")

@@ -41,7 +41,7 @@ def limit_of(path):
 
 def test_a_layer_cannot_grow_beyond_its_size(driver, home):
     driver.create_read_write("rw", "", "", {"size": "16M"})
-    path = driver.get("rw", "")
+    path = driver.get("rw")
     write(f"{path}/fits", 8 * MIB)
     assert over_quota(f"{path}/does-not", 16 * MIB)
     assert (home / "quotas/rw").read_bytes() == b"16777216"
@@ -53,36 +53,36 @@ def test_a_layer_cannot_grow_beyond_its_size(driver, home):
 
 def test_the_files_of_the_parent_count(driver):
     driver.create("base", "", {})
-    write(f"{driver.get('base', '')}/image", 12 * MIB)
+    write(f"{driver.get('base')}/image", 12 * MIB)
     driver.create_read_write("rw", "base", "", {"size": "16M"})
-    assert over_quota(f"{driver.get('rw', '')}/more", 12 * MIB)
+    assert over_quota(f"{driver.get('rw')}/more", 12 * MIB)
 
 
 def test_siblings_have_limits_of_their_own(driver):
     driver.create("base", "", {})
     driver.create_read_write("small", "base", "", {"size": "4M"})
     driver.create_read_write("free", "base", "", {})
-    write(f"{driver.get('free', '')}/f", 8 * MIB)
-    assert over_quota(f"{driver.get('small', '')}/f", 8 * MIB)
+    write(f"{driver.get('free')}/f", 8 * MIB)
+    assert over_quota(f"{driver.get('small')}/f", 8 * MIB)
 
 
 def test_get_sets_the_recorded_limit_again(driver, home, context):
     driver.create_read_write("rw", "", "", {"size": "16M"})
     with subvolumes.opened(home / "subvolumes/rw") as subvolume:
         ioctl.qgroup_limit(subvolume, 2**40)
-    driver.get("rw", "")
+    driver.get("rw")
     assert limit_of(home / "subvolumes/rw") == "16777216"
     # Docker's rule: a recorded limit that is smaller than the present min_space is not set again.
     with subvolumes.opened(home / "subvolumes/rw") as subvolume:
         ioctl.qgroup_limit(subvolume, 2**40)
-    BtrfsDriver(context(min_space="32M")).get("rw", "")
+    BtrfsDriver(context(min_space="32M")).get("rw")
     assert limit_of(home / "subvolumes/rw") == str(2**40)
 
 
 def test_a_damaged_record_sets_no_limit(driver, home):
     driver.create_read_write("rw", "", "", {"size": "16M"})
     (home / "quotas/rw").write_text("lots")
-    assert driver.get("rw", "") == str(home / "subvolumes/rw")
+    assert driver.get("rw") == str(home / "subvolumes/rw")
     assert "Size" not in driver.metadata("rw")
 
 

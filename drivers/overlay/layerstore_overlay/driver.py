@@ -185,6 +185,11 @@ class OverlayDriver:
     def get(self, layer_id: str, mount_label: str) -> str:
         self._layout.require(layer_id)
         if not self._layout.lower(layer_id):
+            if mount_label:
+                raise ConfigError(
+                    f"layer {layer_id} has no parent, so it is used without a mount, which alone could have the label "
+                    f"{mount_label!r}; leave the mount label out"
+                )
             return self._layout.path(layer_id, "diff")
         merged = self._layout.path(layer_id, "merged")
         if is_mount_point(merged):

@@ -179,6 +179,12 @@ def test_a_mount_that_fails_leaves_no_mount_point(one_driver, disk):
     assert "merged" not in os.listdir(disk / "overlay2/rw")
 
 
+def test_a_label_of_a_layer_without_a_parent_is_refused(one_driver):
+    build(one_driver, "base", "", "file")
+    with pytest.raises(ConfigError, match="leave the mount label out"):
+        one_driver.get("base", "system_u:object_r:container_file_t:s0:c1,c2")
+
+
 def test_files_of_a_layer_are_opened_from_its_own_directory(driver):
     build(driver, "base", "", entry("file", "base"), "only-below")
     build(driver, "top", "base", entry("d/file", "top"), ".wh.only-below")

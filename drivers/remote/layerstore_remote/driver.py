@@ -136,10 +136,10 @@ class RemoteDriver:
         return self._server.call("Layerstore.RepairLayer", ID=layer_id, Parent=parent_id, Proved=proved).texts("Done")
 
     @hookimpl
-    def check_home(self) -> list[str] | None:
+    def check_home(self, full: bool) -> list[str] | None:
         if self._has_nothing() or not self._server.has("CheckHome"):
             return None
-        return self._server.call("Layerstore.CheckHome", repeatable=True).texts("Problems")
+        return self._server.call("Layerstore.CheckHome", repeatable=True, Full=full).texts("Problems")
 
     @hookimpl
     def repair_home(self) -> list[str] | None:

@@ -69,7 +69,7 @@ HOOKS = {
     "layer_ids": ("Layerstore.LayerIDs", lambda driver: driver.layer_ids()),
     "check_layer": ("Layerstore.CheckLayer", lambda driver: driver.check_layer(LAYER, "")),
     "repair_layer": ("Layerstore.RepairLayer", lambda driver: driver.repair_layer(LAYER, "", False)),
-    "check_home": ("Layerstore.CheckHome", lambda driver: driver.check_home()),
+    "check_home": ("Layerstore.CheckHome", lambda driver: driver.check_home(full=True)),
     "repair_home": ("Layerstore.RepairHome", lambda driver: driver.repair_home()),
     "parent_of": ("Layerstore.ParentOf", lambda driver: driver.parent_of(LAYER, "")),
     "metadata": ("GraphDriver.GetMetadata", lambda driver: driver.metadata(LAYER)),
@@ -453,7 +453,7 @@ def test_a_server_without_additions(use, reply):
     assert driver.exists(LAYER)
     assert driver.layer_ids() is None
     assert driver.check_layer(LAYER, "") is None
-    assert driver.check_home() is None
+    assert driver.check_home(full=True) is None
     assert driver.repair_home() is None
     assert not driver.gives_mounts()
     assert driver.mounts(LAYER, True) is None

@@ -147,9 +147,9 @@ class PoolDriver(DirectoryDriver):
         return [] if inside.is_directory(tree) else [f"{tree} is missing: the layer is not whole"]
 
     @hookimpl
-    def check_home(self) -> list[str]:
-        """Read all files of the pool, and return which of them are damaged, and which layers have them."""
-        return self._pool.check()
+    def check_home(self, full: bool) -> list[str]:
+        """Return which files of the pool are damaged, and which layers have them. If `full`, read all contents."""
+        return self._pool.check(full=full)
 
     @hookimpl
     def repair_home(self) -> list[str]:

@@ -56,9 +56,9 @@ class Pool:
                 if not _is_in_use(pool, name):
                     os.unlink(name, dir_fd=pool)
 
-    def check(self) -> list[str]:
-        """Read all files; return which are damaged, and which layers have them."""
-        damaged = self._damaged()
+    def check(self, *, full: bool) -> list[str]:
+        """Return which files are damaged, and which layers have them. If `full`, read all contents."""
+        damaged = self._damaged(full=full)
         users: dict[int, list[str]] = {inode: [] for inode, _ in damaged.values()}
         for layer_id in inside.names(self._layers) if damaged else ():
             for path, inode in files_of(self._layers / layer_id / "tree"):
@@ -76,7 +76,7 @@ class Pool:
         This needs another file with the same content and metadata. There is one as soon as a layer that has this file
         was registered or rebuilt after the damage.
         """
-        damaged, done = self._damaged(), []
+        damaged, done = self._damaged(full=True), []
         good = {name.rpartition(".")[0]: name for name in self.names() if name not in damaged}
         for name in damaged:
             source = good.get(name.rpartition(".")[0])
@@ -85,14 +85,14 @@ class Pool:
                 done.append(f"wrote {self.directory / name} again, as {source} is")
         return done[:_MOST]
 
-    def _damaged(self) -> dict[str, tuple[int, str]]:
+    def _damaged(self, *, full: bool) -> dict[str, tuple[int, str]]:
         """Return the damaged files by name: the inode of each, and what is wrong."""
         damaged = {}
         names = self.names()
         if names:
             with inside.open_directory(self.directory) as pool:
                 for name in names:
-                    if (found := _problem(pool, name)) is not None:
+                    if (found := _problem(pool, name, full=full)) is not None:
                         damaged[name] = found
         return damaged
 
@@ -106,7 +106,7 @@ def _is_in_use(pool: int, name: str) -> bool:
         return shares_extents(fd)
 
 
-def _problem(pool: int, name: str) -> tuple[int, str] | None:
+def _problem(pool: int, name: str, *, full: bool) -> tuple[int, str] | None:
     """Return the inode of a file of the pool, and what is wrong with it; `None` for nothing."""
     digest, metadata, _ = name.split(".")
     try:
@@ -117,11 +117,8 @@ def _problem(pool: int, name: str) -> tuple[int, str] | None:
         if not stat.S_ISREG(status.st_mode):
             return status.st_ino, "it is no regular file"
         with Descriptor(os.open, name, READ, dir_fd=pool) as fd:
-            found = hashlib.sha256()
-            while chunk := os.read(fd, _CHUNK):
-                found.update(chunk)
-            if found.hexdigest() != digest:
-                return status.st_ino, f"its content has the digest {found.hexdigest()}"
+            if full and (found := _digest_of(fd)) != digest:
+                return status.st_ino, f"its content has the digest {found}"
             if metadata != ANY and key_of(digest, facts_of(fd)) != f"{digest}.{metadata}":
                 return status.st_ino, "its mode, owner, time or attributes have changed"
             return None
@@ -129,6 +126,13 @@ def _problem(pool: int, name: str) -> tuple[int, str] | None:
         return None
     except OSError as error:
         return status.st_ino, f"it cannot be read: {error.strerror}"
+
+
+def _digest_of(fd: int) -> str:
+    found = hashlib.sha256()
+    while chunk := os.read(fd, _CHUNK):
+        found.update(chunk)
+    return found.hexdigest()
 
 
 def _restore(damaged: Path, good: Path) -> None:

@@ -94,7 +94,7 @@ def test_a_hard_link_entry_changes_no_file_of_another_layer(bench):
     again = bench.apply("sibling", ("y", b"", {"linkname": "z", "mode": 0o600}))
     assert status_of(base / "a") == before
     assert stat.S_IMODE((again / "z").stat().st_mode) == 0o600
-    assert bench.driver.check_home() == []
+    assert bench.driver.check_home(full=True) == []
 
 
 @pytest.mark.parametrize("name", ["n" * 255, "wh.layerstore-0123456789abcdef", "clone", "d" * 255 + "/" + "n" * 255])
@@ -117,7 +117,7 @@ def test_a_writable_layer_changes_neither_its_parent_nor_the_pool(bench):
         path.write_bytes(b"changed")
         os.utime(path, ns=(1, 1))
     assert {name: (status_of(base / name), (base / name).read_bytes()) for name in before} == before
-    assert bench.driver.check_home() == []
+    assert bench.driver.check_home(full=True) == []
     child = bench.add("child", ("f", b"x"), parent="copy")
     (copy / "a").write_bytes(b"changed again")
     assert (child / "a").read_bytes() == b"changed"
@@ -224,9 +224,9 @@ def _other_mode(path: Path) -> None:
 def test_a_damaged_file_is_not_shared_again_and_is_found_and_repaired(bench, damage, warnings):
     one, other = bench.add("one", ("a", b"content")), bench.add("other", ("b", b"content"))
     before = status_of(one / "a")
-    assert bench.driver.check_home() == []
+    assert bench.driver.check_home(full=True) == []
     damage(one / "a")
-    (problem,) = bench.driver.check_home()
+    (problem,) = bench.driver.check_home(full=True)
     assert f"{bench.home}/pool/{bench.pool()[0]}: its " in problem
     assert problem.endswith("it is in layer one as a, other as b")
     assert bench.driver.repair_home() == []  # there is no whole file of this kind yet
@@ -237,16 +237,26 @@ def test_a_damaged_file_is_not_shared_again_and_is_found_and_repaired(bench, dam
     assert f"{bench.pool()[0]} in the pool is damaged" in warnings[0]
     (done,) = bench.driver.repair_home()
     assert done == f"wrote {bench.home}/pool/{bench.pool()[0]} again, as {bench.pool()[1]} is"
-    assert bench.driver.check_home() == []
+    assert bench.driver.check_home(full=True) == []
     assert [(tree / name).read_bytes() for tree, name in ((one, "a"), (other, "b"))] == [b"content"] * 2
     assert status_of(one / "a") == before
+
+
+def test_a_check_that_is_not_full_reads_no_content(bench):
+    tree = bench.add("one", ("a", b"content"), ("b", b"other"))
+    _rot(tree / "a")
+    assert bench.driver.check_home(full=False) == []
+    _other_mode(tree / "b")
+    (problem,) = bench.driver.check_home(full=False)
+    assert problem.endswith("its mode, owner, time or attributes have changed; it is in layer one as b")
+    assert len(bench.driver.check_home(full=True)) == 2
 
 
 def test_many_damaged_files_are_counted(bench):
     tree = bench.add("one", *[(f"f{number}", b"%d" % number) for number in range(120)])
     for path in tree.iterdir():
         path.write_bytes(b"x")
-    problems = bench.driver.check_home()
+    problems = bench.driver.check_home(full=True)
     assert len(problems) == 91
     assert problems[-1] == f"30 more files in {bench.home}/pool are damaged"
 
@@ -268,6 +278,8 @@ def test_what_is_no_regular_file_is_passed_over(bench):
     os.mkfifo(bench.home / "pool" / name)
     tree = bench.add("other", ("a", b"content"))
     assert (tree / "a").read_bytes() == b"content"
-    assert bench.driver.check_home() == [f"{bench.home}/pool/{name}: it is no regular file; no layer links to it"]
+    assert bench.driver.check_home(full=True) == [
+        f"{bench.home}/pool/{name}: it is no regular file; no layer links to it"
+    ]
     bench.driver.cleanup()
-    assert bench.driver.check_home() == []
+    assert bench.driver.check_home(full=True) == []

@@ -18,6 +18,7 @@ QUICK: Final = frozenset(
         "test_a_layer_that_an_engine_mounts",
         "test_a_look_at_a_layer_in_use",
         "test_a_mount_label[none]",
+        "test_a_mount_label_of_get[none]",
         "test_a_new_child_shows_its_parent",
         "test_a_new_layer_is_empty",
         "test_a_sealed_layer",

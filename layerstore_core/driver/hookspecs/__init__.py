@@ -222,7 +222,8 @@ def get(layer_id: str, mount_label: str) -> str:
 
     Args:
         layer_id: the ID of the layer.
-        mount_label: an SELinux label for the layer's files, `""` for none.
+        mount_label: an SELinux label for the layer's files, `""` for none. A driver that cannot set it here leaves this
+            argument out: then the store refuses a label that the layer was not created with.
 
     Returns:
         The absolute path of the directory that shows the layer's files.
@@ -386,11 +387,15 @@ def repair_layer(layer_id: str, parent_id: str, proved: bool) -> list[str]:
 
 
 @hookspec(firstresult=True)
-def check_home() -> list[str]:
+def check_home(full: bool) -> list[str]:
     """Return what is wrong with state that belongs to no single layer, such as a pool of files or an index.
 
     `layerstore check` calls it once. Change nothing. Other threads and processes may use the driver at the same time:
     what they are in the middle of is not wrong. A driver without such state leaves this hook out.
+
+    Args:
+        full: read all content, too, as `layerstore check --full` does. If `False`, look only at what takes no longer
+            with larger files: a plain check of a store is quick.
 
     Returns:
         One sentence for each problem, with the path or the name that it is about. Of more than 100 problems, report
@@ -405,7 +410,7 @@ def repair_home() -> list[str]:
     `layerstore check --repair` calls it if `check_home` has found something, before it repairs layers, and once more
     after that if `check_home` still finds something: a layer that was rebuilt may have what was missing. A driver that
     is interrupted leaves everything as it was, or repaired: the next call goes on. Afterwards `check_home` is called
-    again, and what it still finds is reported.
+    again, with `full`, and what it still finds is reported.
 
     Returns:
         What was done, one sentence for each repair. Limited as for `check_home`.

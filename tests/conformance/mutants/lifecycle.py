@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from layerstore_core import hookimpl, remove_tree
 from tests.conformance.mutants.base import Correct, Mounting, Mutant
+from tests.conformance.mutants.watching import WatchedTree
 
 
 class AcceptsAKnownId(Mutant):
@@ -256,6 +257,51 @@ class IgnoresTheLabel(Mutant):
     @hookimpl
     def create_read_write(self, layer_id, parent_id, mount_label, storage_opt):
         self.create(layer_id, parent_id, storage_opt)
+
+    @hookimpl
+    def get(self, layer_id, mount_label):
+        return Correct.get(self, layer_id)
+
+
+class IgnoresTheLabelOfAMount(Mutant):
+    """A mount label is refused where the layer is created, and has no effect where it is mounted."""
+
+    caught_in = "lifecycle"
+
+    @hookimpl
+    def get(self, layer_id, mount_label):
+        return Correct.get(self, layer_id)
+
+
+class LosesFilesThatHadNoName(Mutant):
+    """`put` keeps the new files that it has seen being written under their names, and loses those written before."""
+
+    caught_in = "lifecycle"
+
+    @hookimpl
+    def create_read_write(self, layer_id, parent_id, mount_label, storage_opt):
+        super().create_read_write(layer_id, parent_id, mount_label, storage_opt)
+        self.writable = {*getattr(self, "writable", ()), layer_id}
+
+    @hookimpl
+    def get(self, layer_id):
+        path = Correct.get(self, layer_id)
+        if layer_id in getattr(self, "writable", ()):
+            watched = self.__dict__.setdefault("watched", {})
+            if layer_id not in watched:
+                watched[layer_id] = WatchedTree(self.tree(layer_id))
+        return path
+
+    @hookimpl
+    def put(self, layer_id):
+        watch = self.__dict__.setdefault("watched", {}).pop(layer_id, None)
+        for file in watch.end() if watch is not None else ():
+            file.unlink()
+
+    @hookimpl
+    def remove(self, layer_id):
+        self.put(layer_id)
+        Correct.remove(self, layer_id)
 
 
 class RoundsTimesOnPut(Mutant):

@@ -64,13 +64,13 @@ def _key(path: Path, status: os.stat_result) -> str:
 
 
 def without_links(tar: bytes) -> tuple[bytes, bytes]:
-    """Return a tar without its hard-link entries, and these alone. A tar that has a name twice is not divided."""
+    """Return a tar without its hard-link entries, and these. An empty one, or with a name twice, stays whole."""
     try:
         with tarfile.open(fileobj=io.BytesIO(tar)) as entries:
             members = entries.getmembers()
     except tarfile.TarError:
         return tar, bytes(1024)
-    if len({entry.name for entry in members}) < len(members) or entries.pax_headers:
+    if not members or len({entry.name for entry in members}) < len(members) or entries.pax_headers:
         return tar, bytes(1024)
     plain, links = b"", b""
     ends = [*(entry.offset for entry in members[1:]), len(tar)]

@@ -51,9 +51,13 @@ class HomeTests(ConformanceTests):
         writable = bench.writable(child)
 
         def look(moment: str) -> None:
-            for call in ("check_home", "repair_home", "check_home"):
-                found = getattr(bench.driver, call)()
-                assert not found, f"{call} finds something to do {moment}: {found[0]}"
+            driver = bench.driver
+            for found in (driver.check_home(full=True), driver.check_home(full=False)):
+                assert not found, f"check_home finds something to do {moment}: {found[0]}"
+            done = driver.repair_home()
+            assert not done, f"repair_home finds something to do {moment}: {done[0]}"
+            found = driver.check_home(full=True)
+            assert not found, f"check_home finds something to do {moment}, after repair_home: {found[0]}"
 
         look("after layers were created")
         trees = {layer: bench.tree(layer) for layer in (base, child, writable)}

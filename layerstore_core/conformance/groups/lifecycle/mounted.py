@@ -85,16 +85,32 @@ class MountedTests(ConformanceTests):
             bench.note(f"mount labels are refused: {error}")
             assert not bench.driver.exists(layer), "the refused layer is there"
             return
-        try:
-            path = bench.driver.get(layer, _LABEL)
-        except (OSError, LayerStoreError) as error:
-            bench.note(f"mounting with a label is refused: {error}")
-            assert not bench.mounts(), f"after a refused mount there is still mounted: {bench.mounts()}"
-            return
-        files = [path, *([os.path.join(path, "d/file")] if base else [])]
-        labels = [_label_of(file) for file in files]
-        bench.driver.put(layer)
-        assert labels == [_LABEL] * len(files), f"the label {_LABEL!r} was ignored: the files have {labels}"
+        _must_label_or_refuse(bench, layer, ["", "d/file"] if base else [""])
+
+    @pytest.mark.parametrize("parent", ["none", "a-layer"])
+    def test_a_mount_label_of_get(self, bench: DriverRig, parent: str) -> None:
+        """A label that is first given to `get` is set on the layer's files, or refused by an error, and never ignored.
+
+        Otherwise `layerstore rw mount --mount-label` mounts a layer without the protection that its user wants.
+        """
+        base = bench.layer(_BASE) if parent == "a-layer" else ""
+        layer = bench.writable(base)
+        _must_label_or_refuse(bench, layer, ["", "d/file"] if base else [""])
+        with bench.driver.mounted(layer) as path:
+            assert os.path.isdir(path), "after a mount with a label the layer cannot be mounted without one"
+
+
+def _must_label_or_refuse(bench: DriverRig, layer: str, names: list[str]) -> None:
+    """Mount a layer with a label, and look at the labels of files by their names, unless the mount is refused."""
+    try:
+        path = bench.driver.get(layer, _LABEL)
+    except (OSError, LayerStoreError) as error:
+        bench.note(f"mounting with a label is refused: {error}")
+        assert not bench.mounts(), f"after a refused mount there is still mounted: {bench.mounts()}"
+        return
+    labels = [_label_of(os.path.join(path, name)) for name in names]
+    bench.driver.put(layer)
+    assert labels == [_LABEL] * len(names), f"the label {_LABEL!r} was ignored: the files have {labels}"
 
 
 def _write(root: Path, *, privileged: bool) -> None:

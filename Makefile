@@ -12,7 +12,7 @@ PYTEST_ARGS ?=
 # Images of Python often set this. Then each of the thousands of processes that the tests start compiles all modules.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint unit plain real engines storm docs reliability nightly soak fuzz wheels wheels-demo constraints growth bench clean
+.PHONY: demo test lint unit plain real engines storm docs reliability nightly soak fuzz reports wheels wheels-demo constraints growth bench clean
 
 demo: $(VENV)/.ready  ## register real layers and export the same bytes, with the vfs driver and without root
 	$(BIN)/python examples/demo.py --layerstore $(BIN)/layerstore
@@ -82,6 +82,11 @@ fuzz: $(VENV)/.ready  ## random and damaged input for FUZZ_MINUTES, over all of 
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: atheris || echo "no atheris for this Python: going on without it"
 	$(BIN)/python -m tests.fuzz $(FUZZ_MINUTES) $(FUZZ_ARGS)
 
+# A report that the repository kept would be of an older commit.
+REPORTED := vfs overlay btrfs
+reports: $(VENV)/.ready  ## the whole kit for our drivers, and its reports into their packages, for the next wheels: minutes, root
+	for name in $(REPORTED); do $(BIN)/python -m pytest -n auto drivers/$$name/tests/test_conformance.py --conformance-report drivers/$$name/layerstore_$$name/conformance.json $(PYTEST_ARGS) || exit 1; done
+
 wheels: $(VENV)/.ready  ## wheels of all distributions, in dist/
 	rm -rf dist
 	for project in . native $(dir $(DRIVERS) $(BRIDGES)); do $(BIN)/python -m build --wheel --no-isolation --outdir dist $$project || exit 1; done
@@ -127,4 +132,5 @@ bench: $(VENV)/.ready  ## layerstore and the installed peers at the same work; B
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 clean:
+	rm -f drivers/*/layerstore_*/conformance.json
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -74,7 +74,8 @@ def shipped_report(driver: InstalledDriver) -> ShippedReport | None:
         return ShippedReport("damaged", f"{NAME}: {place + ': ' if place else ''}{first['msg']}"[:200])
     except (OSError, ValueError) as error:
         return ShippedReport("damaged", f"{NAME}: {getattr(error, 'strerror', None) or error}")
-    own = next((one for one in report.drivers if one.driver == driver.name), None)
+    names = _names(driver)
+    own = next((one for one in report.drivers if one.driver in names), None)
     if own is None:
         return ShippedReport("damaged", f"{NAME}: it is not about this driver")
     verdicts = {group.group: group.verdict for group in own.groups}
@@ -82,6 +83,16 @@ def shipped_report(driver: InstalledDriver) -> ShippedReport | None:
     if own.verdict == "conforms" and {"failed", "incomplete", "not tried"} & set(verdicts.values()):
         return ShippedReport("damaged", f"{NAME}: it says that the driver conforms, and that a group did not pass")
     return ShippedReport(own.verdict, own.summary, passed, own.version, report.layerstore_core, report.date)
+
+
+def _names(driver: InstalledDriver) -> set[str]:
+    """Return the name of a driver, and other names that its package gives to the same class."""
+    own = driver.entry_point
+    try:
+        others = own.dist.entry_points if own.dist is not None else ()
+        return {driver.name, *(one.name for one in others if (one.group, one.value) == (own.group, own.value))}
+    except Exception:  # damaged metadata
+        return {driver.name}
 
 
 def _find(driver: InstalledDriver) -> Path | None:

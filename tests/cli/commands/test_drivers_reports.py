@@ -76,6 +76,18 @@ def test_an_editable_package_has_no_list_of_its_files(run: Run, package: Path) -
     assert report_of(run)[0]["verdict"] == "conforms"
 
 
+def test_a_second_name_of_the_driver_has_the_same_report(run: Run, package: Path) -> None:
+    """As `overlay` is another name of `overlay2`; a driver of another class has none."""
+    points = "[layerstore.drivers]\nrep = layerstore_rep.files:Driver\nrep-again = layerstore_rep.files:Driver\n"
+    names = package.parent / "layerstore_driver_rep-1.5.dist-info/entry_points.txt"
+    names.write_text(f"{points}rep-other = layerstore_rep.files:Other\n")
+    (package / "conformance.json").write_text(json.dumps(REPORT))
+    found = {one["name"]: one["conformance"] for one in run("--json", "drivers").json["drivers"]}
+    assert found["rep-again"] == found["rep"]
+    assert found["rep"]["verdict"] == "conforms"
+    assert found["rep-other"]["summary"] == "conformance.json: it is not about this driver"
+
+
 def test_a_package_without_a_report(run: Run, package: Path) -> None:
     report, line = report_of(run)
     assert report is None

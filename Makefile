@@ -12,7 +12,7 @@ PYTEST_ARGS ?=
 # Images of Python often set this. Then each of the thousands of processes that the tests start compiles all modules.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint unit plain real engines storm docs reliability nightly soak fuzz reports wheels wheels-demo constraints growth bench clean
+.PHONY: demo test lint unit plain real engines storm docs reliability nightly soak fuzz reports wheels wheels-demo constraints growth bench clean browser report-page
 
 demo: $(VENV)/.ready  ## register real layers and export the same bytes, with the vfs driver and without root
 	$(BIN)/python examples/demo.py --layerstore $(BIN)/layerstore
@@ -56,6 +56,26 @@ STORM_MINUTES ?= 10
 # In a mount name space of its own: runc reads all mounts that it sees, and fails if other programs have very long ones.
 storm: $(VENV)/.ready  ## clients of a real containerd, commands of the store and kills of our server at once, for STORM_MINUTES; root
 	unshare --mount --propagation private $(BIN)/python -m bridges.containerd.tests.real.storm $(STORM_MINUTES) $(STORM_ARGS)
+
+# The script of the page of `layerstore report` is built of its sources and checked in, so that only those who change
+# it need npm. The versions are pinned, so the bytes are the same everywhere. No scripts of packages are run.
+PAGE := layerstore_core/report/page
+PAGE_BUILD := build/report-page
+report-page:  ## the script of the report's page, of its sources; takes npm
+	rm -rf $(PAGE_BUILD) && mkdir -p $(PAGE_BUILD)
+	cp $(PAGE)/source/*.js $(PAGE)/source/*.json $(PAGE)/source/.npmrc $(PAGE_BUILD)/
+	cd $(PAGE_BUILD) && npm ci --silent --ignore-scripts --no-audit --no-fund
+	cd $(PAGE_BUILD) && npm run --silent build >script.txt
+	cat $(PAGE)/source/license-of.txt $(PAGE_BUILD)/node_modules/d3-hierarchy/LICENSE >$(PAGE)/LICENSES.txt
+	mv $(PAGE_BUILD)/script.txt $(PAGE)/script.js
+
+BROWSER ?= chromium
+BROWSER_DIR ?= build/browser
+browser: $(VENV)/.ready  ## pages of reports in a real browser: zoom, search, keyboard, axe, times, screenshots; takes npm and chromium
+	mkdir -p $(BROWSER_DIR)
+	cp tests/report/browser/*.json $(PAGE)/source/.npmrc $(BROWSER_DIR)/
+	cd $(BROWSER_DIR) && npm ci --silent --ignore-scripts --no-audit --no-fund
+	$(BIN)/python -m tests.report.browser $(BROWSER_DIR) $(BROWSER)
 
 # The tests that LAYERSTORE_RELIABILITY=1 makes thorough.
 THOROUGH := tests/reliability tests/fuzz tests/store/test_hostile_root.py tests/store/test_killed.py

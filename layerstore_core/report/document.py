@@ -103,6 +103,7 @@ def image_document(analysis: ImageAnalysis) -> Document:
                 "size": place.size,
                 "overwritten": place.overwritten,
                 "files": place.files,
+                "partly": place.partly,
                 "layers": list(place.layers),
                 "hidden_by": list(place.hidden_by),
                 "repeated": place.repeated,

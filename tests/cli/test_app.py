@@ -134,7 +134,7 @@ READING = [
     ("commit", "x", "y"), ("config", "x", "-t", "y", "--user", "z"),
     ("squash", "x", "-t", "y"), ("rootfs", "x", "-o", "y"), ("diff", "x", "y"),
     ("rebase", "x", "--old", "y", "--new", "z", "-t", "n"), ("mount",), ("umount", "x"), ("du",), ("prune",),
-    ("report", "x"), ("explore", "x"),
+    ("report", "x", "-o", "y"), ("explore", "x"),
 ]  # fmt: skip
 
 

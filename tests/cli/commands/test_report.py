@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.cli.conftest import Run, tar_of
+from tests.cli.modules import loaded as modules_of
 from tests.images.archives import ImageSpec, docker_archive
 
 BASE, TOP, OTHER = tar_of({"base": b"b" * 2048}), tar_of({"base": b"t" * 1024}), tar_of({"base": b"o" * 4096})
@@ -35,10 +38,34 @@ def test_the_report_of_the_store(loaded: Run) -> None:
     assert "### Store" in loaded("report", "--store", "--markdown").lines
 
 
-@pytest.mark.parametrize("words", [(), ("a", "b", "c"), ("a", "--store"), ("a", "--markdown", "--json")], ids=" ".join)
+@pytest.mark.parametrize(
+    "words",
+    [(), ("a", "b", "c"), ("a", "--store"), ("a", "--markdown", "--json"), ("a", "-o", "-", "--json")],
+    ids=" ".join,
+)
 def test_wrong_usage(run: Run, words: tuple[str, ...]) -> None:
     assert "Usage:" in run("report", *words, code=2).stderr or "--json" in words
 
 
 def test_an_unknown_image_is_an_error(loaded: Run) -> None:
     assert loaded("report", "nothing:1", "--json", code=1).error["type"] == "ImageDoesNotExist"
+
+
+def test_a_page_is_written_and_the_answer_is_still_printed(loaded: Run, tmp_path: Path) -> None:
+    assert loaded("report", "a:1", "a:2", "-o", tmp_path / "one.html").stdout == b""
+    assert "| size |" in loaded("report", "a:1", "a:2", "-o", tmp_path / "two.html", "--markdown").text
+    assert loaded("report", "a:1", "a:2", "-o", tmp_path / "three.html", "--json").json["kind"] == "comparison"
+    pages = {path.read_bytes() for path in tmp_path.glob("*.html")}
+    assert len(list(tmp_path.glob("*.html"))) == 3
+    assert pages == {loaded("report", "a:1", "a:2", "-o", "-").stdout}
+
+
+def test_a_page_that_cannot_be_written_is_an_error(loaded: Run, tmp_path: Path) -> None:
+    assert f"{tmp_path}/no/page.html" in loaded("report", "a:1", "-o", tmp_path / "no/page.html", code=1).stderr
+
+
+def test_the_report_package_is_not_loaded_by_other_commands(loaded: Run, tmp_path: Path, root: Path) -> None:
+    modules = modules_of(tmp_path, "--root", str(root), "--driver", "vfs", "ls")
+    assert not any(name.startswith("layerstore_core.report") for name in modules)
+    modules = modules_of(tmp_path, "report", "--help")
+    assert not any(name.startswith("layerstore_core.report") for name in modules)

@@ -41,6 +41,7 @@ class Settings(TypedDict, total=False):
     uid_map: Sequence[str]
     gid_map: Sequence[str]
     registries: Mapping[str, HostSettings | Mapping[str, Any]]
+    report: Mapping[str, Mapping[str, int | float | str]]
 
 
 def default_root() -> Path:
@@ -86,6 +87,12 @@ def _hosts(value: dict[str, HostSettings]) -> dict[str, HostSettings]:
     return value
 
 
+def _rules(value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    from layerstore_core.config.rules import check_table  # lazy: one command has rules
+
+    return check_table(value)
+
+
 def _ranges(value: tuple[str, ...]) -> tuple[str, ...]:
     for text in value:
         parse_range(text)
@@ -119,6 +126,7 @@ class SettingFields:
         gid_map: the same for group IDs.
         registries: mirrors, certificates and plain HTTP of registries, by host and port; see
             `layerstore_core.config.registries.HostSettings`.
+        report: the rules of `layerstore report`: in the tables `fail_under` and `max`, limits by the name of a number.
     """
 
     # Metadata: `json` marks the settings that a variable holds as JSON. The others are for `config.validation`: limits
@@ -136,6 +144,9 @@ class SettingFields:
     uid_map: tuple[str, ...] = field(default=(), metadata={"after": _ranges, "json": True})
     gid_map: tuple[str, ...] = field(default=(), metadata={"after": _ranges, "json": True})
     registries: dict[str, HostSettings] = field(default_factory=dict, metadata={"after": _hosts, "json": True})
+    report: dict[str, dict[str, int | float | str]] = field(
+        default_factory=dict, metadata={"after": _rules, "json": True}
+    )
 
 
 #: All settings, by name.

@@ -21,7 +21,7 @@ SYSTEM_FILE: Final = Path("/etc/layerstore/config.toml")
 #: The table of options for the driver that is used, whatever its name.
 ANY_DRIVER: Final = "*"
 #: The settings that are tables of tables. They are merged key by key.
-TABLES: Final = ("drivers", "registries")
+TABLES: Final = ("drivers", "registries", "report")
 #: The variable that names the configuration file.
 _FILE_VARIABLE: Final = PREFIX + "CONFIG"
 #: Variables that are read elsewhere.

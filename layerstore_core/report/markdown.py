@@ -25,7 +25,14 @@ def markdown(document: Mapping[str, Any]) -> str:
         document: from `layerstore_core.report.document`.
     """
     parts = {"image": _image, "comparison": _comparison, "store": _store}[document["kind"]]
-    return "\n".join(parts(document)) + "\n"
+    return "\n".join([*parts(document), *_rules(document.get("rules", ()))]) + "\n"
+
+
+def _rules(rules: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    if rules:
+        yield from ("", "**Rules**", "")
+        for one in rules:
+            yield f"- {'' if one['passed'] else '**'}{one['line']}{'' if one['passed'] else '**'}"
 
 
 def _image(document: Mapping[str, Any]) -> Iterator[str]:

@@ -93,6 +93,9 @@ def test_configuration_example_is_read(tmp_path: Path, monkeypatch: pytest.Monke
     for table in (registries, *blocks(TOP / "docs" / "how-to" / "use-registries.md", "toml")):
         file.write_text(table)
         assert load_config(file).document()["registries"].keys() == tomllib.loads(table)["registries"].keys()
+    (rules,) = blocks(TOP / "docs" / "reference" / "analysis.md", "toml")
+    file.write_text(rules)
+    assert load_config(file).report == tomllib.loads(rules)["report"]
 
 
 def test_wrapper_of_the_how_to_page_is_called(surroundings: Surroundings, tmp_path: Path) -> None:

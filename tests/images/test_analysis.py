@@ -13,6 +13,7 @@ from layerstore_core.images.formats.documents import ConfigDocument
 from layerstore_core.tar.entry import EntryType
 from layerstore_core.view.analysis.layers import analyze_layers
 from layerstore_core.view.analysis.sizes import directory_sums
+from layerstore_core.view.analysis.waste import offenders
 from tests import tars
 from tests.across.chains import CHAINS, d, f, link, sym
 from tests.images.archives import ImageSpec, docker_archive
@@ -115,3 +116,14 @@ def test_the_sums_of_a_difficult_chain_agree_with_du(store: LayerStore, name: st
             if change.after is not None and change.after.type is EntryType.SYMLINK and change.after.layer == number
         }
         assert handle.diff_size == one.written + sum(links.values()), number
+
+
+def test_the_numbers_of_the_example_in_the_reference(images: Images, tmp_path: Any) -> None:
+    """`docs/reference/analysis.md` works them out by hand."""
+    first = [f(b"app/data", b"d" * 600), f(b"cache/a", b"a" * 300), f(b"cache/b", b"b" * 100), f(b"tool", b"t" * 200)]
+    second = [f(b"app/data", b"D" * 800), f(b".wh.cache"), f(b"copy", b"t" * 200)]
+    load(images, ImageSpec([tars.tar(*first), tars.tar(*second)], ["a:1"]), tmp_path=tmp_path)
+    found = images.analyze("a:1")
+    assert (found.tree.written, found.overwritten, found.deleted, found.tree.visible) == (2200, 600, 400, 1200)
+    assert (found.duplicated, found.wasted, round(found.tree.efficiency, 4)) == (200, 1200, 0.5455)
+    assert [one.path for one in offenders(found.tree.wasted)] == [b"app/data", b"cache/a", b"cache/b"]

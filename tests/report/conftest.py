@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from layerstore_core import LayerStore
+from layerstore_core.config.rules import rule_of
 from layerstore_core.images import Images
 from layerstore_core.maintenance.usage import disk_usage
 from layerstore_core.report.document import comparison_report, image_report, store_report
+from layerstore_core.report.rules import evaluate
 from tests import tars
 from tests.images.archives import ImageSpec, docker_archive
 
@@ -66,8 +68,11 @@ def documents(images: Images) -> dict[str, dict[str, Any]]:
     load(images, SECOND, "app:2", config={"Cmd": ["/bin/bash"], "User": "me"})
     first, second = images.analyze("app:1"), images.analyze("app:2")
     images._store.create_rw_layer("work").close()
+    image = image_report(first)
+    rules = [one for one in (rule_of("max", "layers", 2), rule_of("max", "wasted", "1%")) if one]
+    image["rules"] = [one.document() for one in evaluate(rules, image)]
     return {
-        "image": image_report(first),
+        "image": image,
         "comparison": comparison_report(first, second, images.diff("app:1", "app:2")),
         "store": store_report(disk_usage(images._store)),
     }

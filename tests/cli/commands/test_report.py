@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -69,3 +70,56 @@ def test_the_report_package_is_not_loaded_by_other_commands(loaded: Run, tmp_pat
     assert not any(name.startswith("layerstore_core.report") for name in modules)
     modules = modules_of(tmp_path, "report", "--help")
     assert not any(name.startswith("layerstore_core.report") for name in modules)
+
+
+def test_rules_decide_the_exit_code(loaded: Run, tmp_path: Path) -> None:
+    passed = loaded("report", "a:1", "--max", "wasted=2K", "--fail-under", "efficiency=0.3")
+    assert passed.lines[-1] == "- passed: wasted is 2.0 KiB, at most 2.0 KiB is allowed"
+    failed = loaded("report", "a:1", "--max", "wasted=2047", "--max", "layers=1", "--max", "files=1", code=1)
+    assert failed.lines[-2] == "- **failed: layers is 2, at most 1 is allowed**"
+    assert failed.stderr.startswith("layerstore: failed: wasted is 2048 bytes, at most 2047 bytes is allowed; failed: ")
+    junit = tmp_path / "report.xml"
+    document = loaded("report", "a:1", "--json", "--max", "layers=1", "--junit", junit, code=1)
+    assert [(one["name"], one["value"], one["passed"]) for one in document.json["rules"]] == [("layers", 2, False)]
+    assert document.error["type"] == "RuleFailed"
+    (case,) = ElementTree.parse(junit).getroot()[0]
+    assert case.attrib["name"] == "--max layers=1"
+    assert case[0].attrib["message"] == "failed: layers is 2, at most 1 is allowed"
+
+
+def test_growth_is_that_since_the_baseline(loaded: Run) -> None:
+    loaded("report", "a:2", "--baseline", "a:1", "--max", "growth=300%")
+    failed = loaded("report", "a:2", "--baseline", "a:1", "--max", "growth=200%", code=1)
+    assert "growth is 3.0 KiB, at most 200% (2.0 KiB) is allowed" in failed.stderr
+    loaded("report", "a:1", "a:2", "--max", "growth=2KB", code=1)
+    loaded("report", "a:1", "--baseline", "a:2", "--max", "growth=0")
+
+
+def test_rules_of_the_configuration_count_unless_others_are_given(loaded: Run, tmp_path: Path) -> None:
+    (file := tmp_path / "c.toml").write_text(
+        '[report.max]\nlayers = 1\ngrowth = "1%"\n[report.fail_under]\nfiles = 1\n'
+    )
+    assert "layers is 2" in loaded("--config", file, "report", "a:1", code=1).stderr
+    loaded("--config", file, "report", "a:1", "--max", "layers=2")
+    loaded("--config", file, "report", "a:1", "--max", "layers=off")
+    loaded("--config", file, "report", "--store")
+    file.write_text("[report.max]\nlayer = 1\n")
+    message = loaded("--config", file, "report", "a:1", code=1).stderr
+    assert "setting 'report': there is no number 'layer'" in message
+    assert str(file) in message
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--max wasted",
+        "--max x=1",
+        "--max growth=1",
+        "--junit x.xml",
+        "a:2 --baseline a:1",
+        "--fail-under efficiency=95",
+    ],
+)
+def test_rules_that_cannot_be_are_wrong_usage(loaded: Run, words: str) -> None:
+    assert "Usage:" in loaded("report", "a:1", *words.split(), code=2).stderr
+    loaded("report", "--store", "--max", "layers=1", code=2)

@@ -14,6 +14,8 @@ from layerstore_core.explore.filters import parse_filter
 from layerstore_core.explore.image import ExploredImage, Scope
 from layerstore_core.explore.screens.comparison import ComparisonScreen
 from layerstore_core.explore.screens.image import ImageScreen
+from layerstore_core.explore.screens.store import StoreScreen
+from layerstore_core.explore.store_tree import read_store
 from layerstore_core.images.api.images import Images
 from layerstore_core.images.image import Image
 from layerstore_core.store.store import LayerStore
@@ -94,3 +96,29 @@ def comparison_opener(
         return lambda: ComparisonScreen(comparison)
 
     return opener
+
+
+def store_app(store: LayerStore) -> ExploreApp:
+    """Return the program for a whole store.
+
+    Args:
+        store: an open store, which stays open as long as the program runs.
+    """
+
+    def opener(app: ExploreApp) -> Callable[[], Screen[None]]:
+        state = read_store(store)
+
+        def explore(chain: ChainID, name: str | None) -> None:
+            def open_it(app: ExploreApp) -> Callable[[], Screen[None]]:
+                return image_opener(store, chain if name is None else Images(store).get(name))(app)
+
+            app.open_screen(open_it)
+
+        return lambda: StoreScreen(store, state, explore)
+
+    return ExploreApp(f"the store {store.root}", opener)
+
+
+def explore_store(store: LayerStore) -> None:
+    """Explore a store in the terminal, until the user ends it; errors as from `explore_image`."""
+    run(store_app(store))

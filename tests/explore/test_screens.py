@@ -12,6 +12,7 @@ from layerstore_core import Images, LayerStore
 from layerstore_core.errors import LayerDoesNotExist
 from layerstore_core.explore.file_tree import Order
 from layerstore_core.explore.image import Scope
+from layerstore_core.explore.lines import shown as shown_name
 from layerstore_core.explore.screens.comparison import ComparisonScreen
 from layerstore_core.explore.screens.image import ImageScreen, Tab
 from layerstore_core.explore.screens.reading import ContentReading, Reading
@@ -51,6 +52,25 @@ def test_layers_and_their_trees_are_shown(drive: Drive) -> None:
         assert screen(pilot).scope is Scope.SINCE_BASE
 
     drive(script, size=(160, 40))
+
+
+def test_one_line_has_the_cursor(drive: Drive) -> None:
+    def marked(pilot: Pilot[Any]) -> list[str]:
+        strips = pilot.app.screen._compositor.render_strips()
+        return [
+            "".join(segment.text for segment in strip if segment.style is not None and segment.style.reverse).strip()
+            for strip in strips
+            if any(segment.style is not None and segment.style.reverse for segment in strip)
+        ]
+
+    async def script(pilot: Pilot[Any]) -> None:
+        await press(pilot, "tab", "z")
+        for key in ("j", "j", "k", "G", "g", "j"):
+            await press(pilot, key)
+            (line,) = marked(pilot)
+            assert shown_name(screen(pilot).files.current.name) in line
+
+    drive(script)
 
 
 def test_hostile_names_are_escaped(drive: Drive) -> None:

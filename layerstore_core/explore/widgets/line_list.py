@@ -232,6 +232,5 @@ class LineList(ScrollView, can_focus=True):
 
     def _refresh_row(self, number: int) -> None:
         y = number - round(self.scroll_y)
-        region = self.scrollable_content_region
-        if 0 <= y < region.height:
-            self.refresh(Region(region.x, region.y + y, region.width, 1))
+        if 0 <= y < self.size.height:
+            self.refresh(Region(0, y, self.size.width, 1))

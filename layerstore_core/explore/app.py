@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from textual import work
 from textual.app import App, ComposeResult
@@ -13,6 +15,8 @@ from textual.screen import Screen
 from textual.widgets import Static
 
 from layerstore_core.errors import LayerStoreError
+
+_STOPPING: Final = (signal.SIGTERM, signal.SIGHUP)
 
 
 class ExploreApp(App[Exception | None]):
@@ -38,6 +42,9 @@ class ExploreApp(App[Exception | None]):
         super().__init__(ansi_color=True)
         self._opening = opening
         self._open_first = open_first
+        #: Whether SIGTERM and SIGHUP end the program; and which of them has.
+        self.catches_signals = False
+        self.stopped_by: int | None = None
         #: What is closed at the end.
         self.opened = ExitStack()
 
@@ -48,6 +55,11 @@ class ExploreApp(App[Exception | None]):
     def on_mount(self) -> None:
         """Begin to open it."""
         self.theme = "ansi-dark"
+        if self.catches_signals:
+            # An exception of a handler would be lost in a task of the loop.
+            for number in _STOPPING:
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    asyncio.get_running_loop().add_signal_handler(number, self._stop, number)
         self.open_screen(self._open_first)
 
     @work(thread=True, exclusive=True, group="opening", exit_on_error=True)
@@ -62,6 +74,10 @@ class ExploreApp(App[Exception | None]):
 
     def _show(self, make: Callable[[], Screen[None]]) -> None:
         self.push_screen(make())
+
+    def _stop(self, number: int) -> None:
+        self.stopped_by = number
+        self.exit()
 
     def _failed(self, error: Exception) -> None:
         if len(self.screen_stack) > 1:
@@ -85,7 +101,15 @@ def run(app: ExploreApp) -> None:
     Raises:
         LayerStoreError, OSError: what was to be explored could not be opened.
     """
-    with app.opened:
-        error = app.run()
+    handlers = {number: signal.getsignal(number) for number in _STOPPING}
+    app.catches_signals = True
+    try:
+        with app.opened:
+            error = app.run()
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if app.stopped_by is not None:
+        signal.raise_signal(app.stopped_by)  # now that the terminal is as it was
     if error is not None:
         raise error

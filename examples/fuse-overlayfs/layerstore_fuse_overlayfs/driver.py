@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import re
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 _LONGEST_NOTE = 256
 #: How the names of mounts for one comparison begin.
 _LOOK = "look-"
+#: The lock that is held while such a directory is made, or is looked at by others.
+_LOOKS = "looks"
 _ID = re.compile(rb"[0-9a-z][0-9a-z-]*")
 #: Each lower directory of a mount keeps a descriptor of the program open: it has 1024 by default.
 _MAX_DEPTH = 250
@@ -154,6 +157,16 @@ class FuseOverlayfsDriver(DirectoryDriver):
             return mount_of(lower, own, layer)
         return mount_of([own, *lower], None, layer)
 
+    @hookimpl
+    def cleanup(self) -> None:
+        """End the mounts for comparisons of processes that were killed."""
+        for layer_id in self.layer_ids():
+            layer = self.layer_directory(layer_id)
+            for name in inside.names(layer) if inside.is_directory(layer) else ():
+                if name.startswith(_LOOK):
+                    with self.context.lock(_LOOKS), suppress(FileNotFoundError):
+                        _end_stale_look(layer / name)
+
     # Content
 
     @hookimpl
@@ -195,7 +208,10 @@ class FuseOverlayfsDriver(DirectoryDriver):
                 return
             place = self.layer_directory(layer_id) / f"{_LOOK}{secrets.token_hex(8)}"
             look = mount_of([own, *map(self.tree, parents)], None, place)
-            inside.mkdir(place, 0o700)
+            with self.context.lock(_LOOKS):
+                inside.mkdir(place, 0o700)
+                # The kernel releases it when the process dies: `cleanup` sees that nobody looks any more.
+                fcntl.flock(mounts.enter_context(inside.open_directory(place)), fcntl.LOCK_SH)
             mounts.callback(layerstore_core.remove_tree, str(place))
             inside.mkdir(look.target, 0o700)
             mounts.callback(look.unmount)
@@ -216,3 +232,18 @@ class FuseOverlayfsDriver(DirectoryDriver):
         """Have all later mounts of a layer be read-only, so that its children can rely on it."""
         inside.unlink(layer / "writable", missing_ok=True)
         layerstore_core.remove_tree(str(layer / "work"))
+
+
+def _end_stale_look(place: Path) -> None:
+    """Unmount and remove what was mounted for a comparison, unless its process still runs.
+
+    Raises:
+        FileNotFoundError: the comparison has just ended.
+    """
+    with inside.open_directory(place) as directory:
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        mount_of([], None, place).unmount()
+        layerstore_core.remove_tree(str(place))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import signal
+import subprocess
+import sys
 import tarfile
 import time
 from collections.abc import Iterator
@@ -154,3 +156,31 @@ def test_choice_comes_before_vfs_and_after_what_the_kernel_does() -> None:
     (point,) = entry_points(group="layerstore.drivers", name=DRIVER)
     # Those of vfs, btrfs and overlay2, as the contract has them.
     assert -100 < point.load().priority < 90 < 100
+
+
+def test_cleanup_ends_the_comparison_of_a_killed_process_and_no_other(store, tmp_path) -> None:
+    """As an ordinary user the mount and its program outlive the process that compared."""
+    base = store.register(tar_of(a="1"))
+    child = store.register(tar_of(b="2"), base.chain_id)
+    layer = Path(child.metadata()["UpperDir"]).parent
+    running = store.driver.diff(child.cache_id, base.cache_id)
+    script = (
+        "import sys; from layerstore_core import LayerStore\n"
+        f"store = LayerStore.open(root=sys.argv[1], driver={DRIVER!r})\n"
+        "stream = store.driver.diff(*sys.argv[2:])\n"
+        "print('ready', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", script, store.root, child.cache_id, base.cache_id]
+    other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert other.stdout is not None
+    assert other.stdout.readline() == b"ready\n"
+    store.driver.cleanup()
+    assert len(list(layer.glob("look-*"))) == 2  # of processes that run
+    other.kill()
+    other.communicate()
+    store.driver.cleanup()
+    assert len(list(layer.glob("look-*"))) == 1
+    assert running.read(1)
+    running.close()
+    assert list(layer.glob("look-*")) == []
+    assert programs_of(tmp_path) == []

@@ -99,7 +99,7 @@ def report(
         output.write_lines(text_of(document).splitlines())
     failed = [one.line for one in results if not one.passed]
     if failed:
-        output.write_error("RuleFailed", "; ".join(failed), as_json=session.json)
+        output.write_error("RuleFailed", failed[0], failed[1:], as_json=session.json)
         context.exit(1)
 
 

@@ -16,7 +16,7 @@ if (data.kind === "store") {
   const store = storeSections(data.store, leftOut);
   const names = [["sizes", "Sizes"], ["totals", "Totals"], ["images", "Images"], ["layers", "Layers"],
     ...(data.store.rw_layers.length ? [["writable", "Writable layers"]] : []), ...(data.store.snapshots.length ? [["snapshots", "Snapshots"]] : [])];
-  makeHeader("Store", [plural(data.store.totals[0].count, "image"), plural(data.store.totals[1].count, "layer")], names, makeSearch(store.entries, ""));
+  makeHeader("Store", [plural(data.store.totals[0].count, "image"), plural(data.store.totals[1].count, "layer")], names, makeSearch("Search images and layers", store.entries, ""));
   append(main, store.elements);
   store.start();
 } else {
@@ -26,7 +26,7 @@ if (data.kind === "store") {
   const names = [...(two ? [["comparison", "What changed"]] : []), ["sizes", "Sizes"], ["layers", "Layers"], ["waste", "Wasted space"], ["packages", "Packages"], ["config", "Config"]];
   const note = leftOut["image.tree"] ? "folded files are not searched" : "";
   makeHeader(two ? [data.before.name, " → ", image.name].join("") : image.name,
-    [image.platform, image.created && `created ${time(image.created)}`, image.id.slice(7, 19)], names, makeSearch(() => parts.entries(image, sizes), note));
+    [image.platform, image.created && `created ${time(image.created)}`, image.id.slice(7, 19)], names, makeSearch("Search files, packages, commands", () => parts.entries(image, sizes), note));
   append(main, [
     two ? comparison(data) : parts.summary(image),
     two && h("h2", { class: "of" }, `In ${image.name}`), two && parts.summary(image),

@@ -5,14 +5,15 @@ import { h, replace, count, plural } from "./dom.js";
 const MOST = 60;
 
 /**
+ * @param label what is asked for
  * @param entries returns the objects that can be found: `group`, `text`, `detail`, `weight` and `go`
  */
-export function makeSearch(entries, note) {
+export function makeSearch(label, entries, note) {
   let index = null;
   const status = h("p", { class: "found", role: "status" });
   const list = h("ul", { id: "results" });
   const panel = h("div", { class: "results", hidden: true }, status, list);
-  const input = h("input", { type: "search", id: "search", placeholder: "Search files, packages, commands", "aria-label": "Search files, packages, commands", "aria-controls": "results", autocomplete: "off", spellcheck: "false", "aria-keyshortcuts": "/" });
+  const input = h("input", { type: "search", id: "search", placeholder: label, "aria-label": label, "aria-controls": "results", autocomplete: "off", spellcheck: "false", "aria-keyshortcuts": "/" });
   const element = h("div", { class: "search", role: "search" }, input, h("kbd", { "aria-hidden": "true" }, "/"), panel);
 
   function find() {

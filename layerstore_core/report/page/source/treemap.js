@@ -64,6 +64,8 @@ export function makeTreemap({ label, paint, describe, rootName = "/", itemNoun =
     top.eachBefore((one) => {
       const [w, t] = [one.x1 - one.x0, one.y1 - one.y0];
       if (!one.depth || w < 3 || t < 3) return;
+      // Where padding leaves no room, d3 puts tiles over the edge.
+      if (one.x1 > one.parent.x1 || one.y1 > one.parent.y1) return;
       if (one.parent.depth && (one.parent.x1 - one.parent.x0 < 16 || one.parent.y1 - one.parent.y0 < 16)) return;
       tiles.append(tile(one, w, t, one.depth === 1 && first));
       if (one.depth === 1) first = false;

@@ -112,10 +112,10 @@ await check("zoom with the keyboard", async () => {
 
 await check("by layer, and the highlight of a layer", async () => {
   const { page, close } = await open("image");
-  await page.click("text=By layer");
+  await page.click('#sizes .choice button:has-text("By layer")');
   assert.match(await page.textContent("#sizes .map"), /Layer \d/);
   await shot(page, "image-by-layer");
-  await page.click("text=By directory");
+  await page.click('#sizes .choice button:has-text("By directory")');
   await page.click("#layers .segment >> nth=1");
   assert.equal(await page.getAttribute("#sizes .chip >> nth=1", "aria-pressed"), "true");
   assert.ok((await page.locator("#sizes .tile.faint").count()) > 0);

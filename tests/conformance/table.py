@@ -62,7 +62,8 @@ a sweep, 6 were tried (`--conformance-examples 6`), and the drivers had their ro
 `python -m tests.conformance.table all` has written this page. It is no part of the gate, where each mutant meets the
 tests of its own group only.
 
-In memory, a file can have any number of names, so NeedsOneMoreName is not caught in its own group here; on a disk it is.
+In memory, a file can have any number of names, so NeedsOneMoreName is not caught in its own group here; on a disk it
+is.
 
 | mutant | groups | tests that failed |
 | --- | --- | --- |

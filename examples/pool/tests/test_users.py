@@ -55,9 +55,8 @@ def test_register_check_repair_remove_and_collect(tmp_path):
     file.write_bytes(b"c0ntent")
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert str(file) in run(root, "check", "--full", code=1)
-    # One layer is made again from its tar. So the pool has a whole file, and heals the other layer with it, which had
-    # been found to be damaged before.
-    run(root, "check", "--full", "--repair", "--from", tmp_path / "one", code=1)
+    # One layer is made again from its tar. So the pool has a whole file, and heals the other layer with it.
+    run(root, "check", "--full", "--repair", "--from", tmp_path / "one")
     run(root, "check", "--full")
     for name, chain in chains.items():
         assert run(root, "export", chain, "-o", "-") == (tmp_path / name).read_text()

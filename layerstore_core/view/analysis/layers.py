@@ -140,8 +140,7 @@ def analyze_layers(view: TreeView, *, keep_trees: bool = False) -> TreeAnalysis:
         budget.begin_layer(number)
         changes = _with_moves(list(_changes(before, after, budget)))
         written.append(_written(changes, number))
-        for gone in _hidden(changes, number, budget):
-            hidden[gone.layer, gone.offset] = gone.wasted
+        hidden.update(_hidden(changes, number, budget))
         changes_of.append(tuple(changes))
         trees.append(after if keep_trees else None)
     root = view.root
@@ -233,18 +232,12 @@ def _written(changes: Sequence[PathChange], layer: int) -> dict[Payload, int]:
     }
 
 
-class _Hidden(NamedTuple):
-    layer: int
-    offset: int
-    wasted: Wasted
-
-
-def _hidden(changes: Sequence[PathChange], number: int, budget: Budget) -> Iterator[_Hidden]:
-    """Yield the files of lower layers that a layer hides at one of their names."""
-    for path, kind, before, after, _ in changes:
-        if before is None or before is after:
+def _hidden(changes: Sequence[PathChange], number: int, budget: Budget) -> Iterator[tuple[Payload, Wasted]]:
+    """Yield the contents of lower layers that a layer hides at one of their names."""
+    for path, change, before, after, _ in changes:
+        if before is None:
             continue
-        replaced = after is not None and kind is ChangeKind.MODIFY
+        kind: Literal["overwritten", "deleted"] = "overwritten" if change is ChangeKind.MODIFY else "deleted"
         if isinstance(before, FileNode):
             repeated = False
             if isinstance(after, FileNode):
@@ -252,16 +245,10 @@ def _hidden(changes: Sequence[PathChange], number: int, budget: Budget) -> Itera
                     continue  # another metadata, by a hard link
                 known = bool(before.crc) or not before.size
                 repeated = known and (before.size, before.crc) == (after.size, after.crc)
-            yield _hidden_file(path, before, number, "overwritten" if replaced else "deleted", repeated=repeated)
+            yield (before.layer, before.offset), Wasted(path, before.size, before.layer, number, kind, repeated)
         elif before.children and not isinstance(after, DirectoryNode):
             for inner, node in _files(path, before, budget):
-                yield _hidden_file(inner, node, number, "overwritten" if replaced else "deleted", repeated=False)
-
-
-def _hidden_file(
-    path: bytes, node: FileNode, number: int, kind: Literal["overwritten", "deleted"], *, repeated: bool
-) -> _Hidden:
-    return _Hidden(node.layer, node.offset, Wasted(path, node.size, node.layer, number, kind, repeated))
+                yield (node.layer, node.offset), Wasted(inner, node.size, node.layer, number, kind, False)
 
 
 def _files(path: bytes, root: Node, budget: Budget) -> Iterator[tuple[bytes, FileNode]]:

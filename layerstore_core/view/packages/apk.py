@@ -9,7 +9,7 @@ from typing import Final
 from layerstore_core.view.packages.package import (
     MAX_PACKAGES,
     Package,
-    open_database,
+    open_first,
     read_paragraphs,
     whole_number,
 )
@@ -27,12 +27,10 @@ def read_apk(view: TreeView) -> Iterator[Package]:
     Raises:
         IntegrityError: a layer is damaged.
     """
-    for path in _PATHS:
-        file = open_database(view, path)
-        if file is None:
-            continue
-        for fields in islice(read_paragraphs(file, _FIELDS), MAX_PACKAGES):
-            if fields.get("P"):
-                size = whole_number(fields.get("I", ""))
-                yield Package("apk", fields["P"], fields.get("V", ""), fields.get("A", ""), size)
-        return  # the second path leads to the same file, where /lib is a link
+    file = open_first(view, _PATHS)
+    if file is None:
+        return
+    for fields in islice(read_paragraphs(file, _FIELDS), MAX_PACKAGES):
+        if fields.get("P"):
+            size = whole_number(fields.get("I", ""))
+            yield Package("apk", fields["P"], fields.get("V", ""), fields.get("A", ""), size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import BinaryIO, Final, NamedTuple
 
 from layerstore_core.view.nodes import FileNode
@@ -48,6 +48,11 @@ def open_database(view: TreeView, path: bytes, limit: int = MAX_DATABASE) -> Bin
     if not isinstance(node, FileNode) or node.size > limit:
         return None
     return view.open_node(node, real)
+
+
+def open_first(view: TreeView, paths: Iterable[bytes]) -> BinaryIO | None:
+    """Open the first database that a tree has: one place is often a link to another; as `open_database`."""
+    return next((file for path in paths if (file := open_database(view, path)) is not None), None)
 
 
 def read_paragraphs(file: BinaryIO, wanted: Collection[str]) -> Iterator[dict[str, str]]:

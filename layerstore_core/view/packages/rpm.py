@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import Final
 
-from layerstore_core.view.packages.package import MAX_DATABASE, MAX_PACKAGES, MAX_TEXT, Package, open_database
+from layerstore_core.view.packages.package import MAX_DATABASE, MAX_PACKAGES, MAX_TEXT, Package, open_first
 from layerstore_core.view.tree import TreeView
 
 _PATHS: Final = (b"usr/lib/sysimage/rpm/rpmdb.sqlite", b"var/lib/rpm/rpmdb.sqlite")
@@ -52,15 +52,13 @@ def read_rpm(view: TreeView) -> Iterator[Package]:
     Raises:
         IntegrityError: a layer is damaged.
     """
-    for path in _PATHS:
-        file = open_database(view, path)
-        if file is None:
-            continue
-        with file, tempfile.NamedTemporaryFile(prefix="layerstore-") as copy:
-            shutil.copyfileobj(file, copy)
-            copy.flush()
-            yield from _read_database(copy.name)
-        return  # the second path leads to the same file, where /var/lib/rpm is a link
+    file = open_first(view, _PATHS)
+    if file is None:
+        return
+    with file, tempfile.NamedTemporaryFile(prefix="layerstore-") as copy:
+        shutil.copyfileobj(file, copy)
+        copy.flush()
+        yield from _read_database(copy.name)
 
 
 def _read_database(path: str) -> Iterator[Package]:

@@ -7,21 +7,14 @@ from datetime import UTC, datetime
 from typing import Final
 
 from layerstore_core.explore.file_tree import File
-from layerstore_core.explore.image import ExploredImage, ExploredLayer, Scope
+from layerstore_core.explore.image import ExploredImage, Scope
 from layerstore_core.explore.lines import Line, Part, Role, bar, share_of, shown, shown_path
 from layerstore_core.explore.marks import Mark
+from layerstore_core.images.analysis import LayerStep
 from layerstore_core.tar.entry import EntryType
 from layerstore_core.text import human_size, printable
 from layerstore_core.view.nodes import Node
 
-_WORDS: Final = {
-    EntryType.FILE: "file",
-    EntryType.DIR: "directory",
-    EntryType.SYMLINK: "symbolic link",
-    EntryType.CHAR: "character device",
-    EntryType.BLOCK: "block device",
-    EntryType.FIFO: "fifo",
-}
 _SIZE_WIDTH: Final = 9
 _BAR_WIDTH: Final = 8
 _SHELL: Final = ("/bin/sh -c #(nop) ", "/bin/sh -c ", "RUN /bin/sh -c ")
@@ -32,14 +25,14 @@ def layer_line(image: ExploredImage, number: int) -> Line:
     layer = image.layers[number]
     return (
         Part(f"{number:>3} "),
-        Part(f"{human_size(layer.written):>{_SIZE_WIDTH}} "),
-        Part(bar(layer.written, max(image.analysis.written, 1), _BAR_WIDTH), Role.BAR),
-        Part(f" {share_of(layer.written, image.analysis.written):>4} "),
+        Part(f"{human_size(layer.analysis.written):>{_SIZE_WIDTH}} "),
+        Part(bar(layer.analysis.written, max(image.analysis.written, 1), _BAR_WIDTH), Role.BAR),
+        Part(f" {share_of(layer.analysis.written, image.analysis.written):>4} "),
         Part(step_of(layer), Role.TEXT),
     )
 
 
-def step_of(layer: ExploredLayer) -> str:
+def step_of(layer: LayerStep) -> str:
     """Return the step that has made a layer in one line; without one, its chain ID."""
     text = layer.created_by
     for shell in _SHELL:
@@ -54,7 +47,8 @@ def layer_lines(image: ExploredImage, number: int) -> list[Line]:
     """Return what there is to say about one layer."""
     if not image.layers:
         return [(Part("The image has no layers."),)]
-    layer, analyzed = image.layers[number], image.analysis.layers[number]
+    layer = image.layers[number]
+    analyzed = layer.analysis
     marks = image.marks(number, Scope.LAYER)
     lines: list[Line] = [(Part(f"Layer {number} of {len(image.layers)}", Role.HEADING), Part(f"  {layer.chain_id}"))]
     lines += [
@@ -63,7 +57,7 @@ def layer_lines(image: ExploredImage, number: int) -> list[Line]:
         if text
     ]
     counts = ", ".join(f"{marks.count(mark)} {mark.value}" for mark in Mark if mark is not Mark.SAME)
-    wasted = f", {human_size(layer.wasted)} of it hidden by later layers" if layer.wasted else ""
+    wasted = f", {human_size(analyzed.wasted)} of it hidden by later layers" if analyzed.wasted else ""
     lines.append((Part(f"{'Paths':<11}", Role.FAINT), Part(counts)))
     lines.append((Part(f"{'Writes':<11}", Role.FAINT), Part(f"{human_size(analyzed.written)}{wasted}")))
     return lines
@@ -96,7 +90,7 @@ def file_words(file: File) -> str:
     """Return a file in words, for a reader that cannot see columns."""
     node = file.node
     words = [] if file.mark is Mark.SAME else [file.mark.value]
-    words.append(_WORDS[node.type])
+    words.append(node.type.value)
     text = " ".join(words) + " " + shown_path(file.path)
     if node.linkname:
         text += f" to {shown(node.linkname)}"
@@ -118,7 +112,7 @@ def file_lines(file: File, marked_what: tuple[str, ...], before: Node | None) ->
     node = file.node
     facts = [
         ("Path", shown_path(file.path)),
-        ("Type", _WORDS[node.type]),
+        ("Type", node.type.value),
         ("Mark", file.mark.value + (f": {', '.join(marked_what)}" if marked_what else "")),
         ("Size", f"{human_size(file.size)} ({file.size} bytes)"),
         ("Mode", f"{stat.filemode(node.st_mode)} ({node.mode:04o})"),

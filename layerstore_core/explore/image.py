@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 from typing import BinaryIO
 
 from layerstore_core.base.digests import ChainID
 from layerstore_core.explore.marks import Marks, marks_of
-from layerstore_core.images.analysis import layer_steps
+from layerstore_core.images.analysis import LayerStep, layer_steps
 from layerstore_core.images.api.images import Images
 from layerstore_core.images.formats.documents import ConfigDocument
 from layerstore_core.images.image import Image
@@ -41,27 +40,6 @@ class Scope(Enum):
     SINCE_BASE = "all up to the layer, marked since the base"
 
 
-@dataclass(frozen=True, slots=True)
-class ExploredLayer:
-    """A layer, as it is listed.
-
-    Attributes:
-        chain_id: its chain ID.
-        created: the time of its step; may be empty.
-        created_by: the command of its step; may be empty.
-        comment: the comment of its step; may be empty.
-        written: the bytes that it writes.
-        wasted: those of them that later layers hide.
-    """
-
-    chain_id: ChainID
-    created: str
-    created_by: str
-    comment: str
-    written: int
-    wasted: int
-
-
 class ExploredImage:
     """An image or a chain of layers, open for reading. Use it in a `with` block.
 
@@ -87,24 +65,23 @@ class ExploredImage:
         self._store = store
         self.config: ConfigDocument | None = None
         if isinstance(what, Image):
-            self.name = what.given_name or next(iter(what.names), str(what.image_id))
+            self.name = what.shown_name
             self.config = what.config
-            chains: Sequence[ChainID] = what.chain_ids
+            top = what.chain_id
         else:
             self.name = str(what)
-            with store.get(what) as layer:
-                chains = [one.chain_id for one in layer.chain()]
+            top = what
         self.what = what
         self._closed = False
         #: One at a time reads the analyzed view, or the one that is for contents only.
         self._analyzing = threading.Lock()
         self._reading = threading.Lock()
         with ExitStack() as stack:
-            self._view = stack.enter_context(self._open(chains[-1] if chains else None))
-            self._contents = stack.enter_context(self._open(chains[-1] if chains else None))
+            self._view = stack.enter_context(self._open(top))
+            self._contents = stack.enter_context(self._open(top))
             self.analysis: TreeAnalysis = analyze_layers(self._view, keep_trees=True)
+            self.layers = self._steps()
             self._closing = stack.pop_all()
-        self.layers = self._list(chains)
         self._marks: dict[tuple[int, Scope], Marks] = {}
 
     def _open(self, chain: ChainID | None) -> TreeView:
@@ -112,24 +89,15 @@ class ExploredImage:
             return TreeView(())
         return self._store.get(chain).view(close_handle=True)
 
-    def _list(self, chains: Sequence[ChainID]) -> tuple[ExploredLayer, ...]:
+    def _steps(self) -> tuple[LayerStep, ...]:
         analyzed = self.analysis.layers
-        if self.config is None:
+        if isinstance(self.what, Image):
+            return layer_steps(self.what.config, analyzed)
+        with self._store.get(self.what) as layer:
             return tuple(
-                ExploredLayer(chain, "", "", "", one.written, one.wasted)
-                for chain, one in zip(chains, analyzed, strict=True)
+                LayerStep(one.chain_id, one.diff_id, "", "", "", analysis)
+                for one, analysis in zip(layer.chain(), analyzed, strict=True)
             )
-        return tuple(
-            ExploredLayer(
-                step.chain_id,
-                step.created,
-                step.created_by,
-                step.comment,
-                step.analysis.written,
-                step.analysis.wasted,
-            )
-            for step in layer_steps(self.config, analyzed)
-        )
 
     @cached_property
     def digits(self) -> str:

@@ -36,8 +36,8 @@ def image_text(image: ExploredImage, layer: int | None, scope: Scope, chosen: Fi
     yield ""
     yield "Layers, the base first:"
     for number, one in enumerate(image.layers):
-        share = share_of(one.written, image.analysis.written)
-        yield f"Layer {number}: {human_size(one.written)}, {share} of all, {_counts(image, number)}. {step_of(one)}"
+        written, share = one.analysis.written, share_of(one.analysis.written, image.analysis.written)
+        yield f"Layer {number}: {human_size(written)}, {share} of all, {_counts(image, number)}. {step_of(one)}"
     for title, details in (
         ("Waste, the worst first:", waste_lines(image)),
         ("The same content several times:", duplicate_lines(image.duplicates())),
@@ -64,8 +64,8 @@ def image_document(image: ExploredImage, layer: int | None, scope: Scope, chosen
                 "created": one.created,
                 "created_by": one.created_by,
                 "comment": one.comment,
-                "written": one.written,
-                "wasted": one.wasted,
+                "written": one.analysis.written,
+                "wasted": one.analysis.wasted,
                 **{mark.value: image.marks(number, Scope.LAYER).count(mark) for mark in Mark if mark is not Mark.SAME},
             }
             for number, one in enumerate(image.layers)

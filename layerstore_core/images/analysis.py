@@ -92,9 +92,7 @@ class ImageAnalysis:
         return self.tree.hidden + self.duplicated
 
 
-def analyze_view(
-    view: TreeView, config: ConfigDocument, image_id: ImageID, *, name: str, read: bool = True
-) -> ImageAnalysis:
+def analyze_view(view: TreeView, config: ConfigDocument, image_id: ImageID, *, name: str) -> ImageAnalysis:
     """Analyze an image. The result may be used after the view is closed.
 
     Args:
@@ -102,7 +100,6 @@ def analyze_view(
         config: its config.
         image_id: its ID.
         name: the name to show.
-        read: whether contents are read to find duplicates. Those of an image in a registry cost transfers.
 
     Raises:
         IntegrityError, InvalidLayer: a layer is damaged.
@@ -115,7 +112,7 @@ def analyze_view(
         layer_steps(config, tree.layers),
         tree,
         directory_sums(tree.root),
-        find_duplicates(view, read=read),
+        find_duplicates(view),
         read_packages(view),
     )
 

@@ -50,6 +50,11 @@ class Image:
     given_name: str | None = field(default=None, compare=False, repr=False)
 
     @property
+    def shown_name(self) -> str:
+        """What to call it: the name by which it was asked for, or its first one; its ID if it has none."""
+        return self.given_name or next(iter(self.names), str(self.image_id))
+
+    @property
     def diff_ids(self) -> tuple[DiffID, ...]:
         """The diff IDs of the layers, the base first."""
         return self.config.diff_ids

@@ -79,8 +79,8 @@ class LineList(ScrollView, can_focus=True):
     ]
 
     @dataclass
-    class Moved(Message):
-        """The cursor is at another line.
+    class OfLine(Message):
+        """Something has happened to a line.
 
         Attributes:
             list: the list.
@@ -95,22 +95,11 @@ class LineList(ScrollView, can_focus=True):
             """The list, by which handlers choose."""
             return self.list
 
-    @dataclass
-    class Chosen(Message):
-        """The line of the cursor was chosen.
+    class Moved(OfLine):
+        """The cursor is at another line."""
 
-        Attributes:
-            list: the list.
-            number: the line.
-        """
-
-        list: LineList
-        number: int
-
-        @property
-        def control(self) -> LineList:
-            """The list, by which handlers choose."""
-            return self.list
+    class Chosen(OfLine):
+        """The line of the cursor was chosen."""
 
     def __init__(self, title: str = "", *, cursor: bool = True, widget_id: str | None = None) -> None:
         super().__init__(id=widget_id)

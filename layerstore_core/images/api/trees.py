@@ -66,9 +66,8 @@ class Trees(OfStore):
         from layerstore_core.images.analysis import analyze_view
 
         found = self._image_of(image)
-        name = found.given_name or next(iter(found.names), str(found.image_id))
         with self.view(found) as view:
-            return analyze_view(view, found.config, found.image_id, name=name)
+            return analyze_view(view, found.config, found.image_id, name=found.shown_name)
 
     def diff(
         self,

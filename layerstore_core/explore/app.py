@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import select
 import signal
-import sys
-import termios
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import ClassVar, Final
@@ -18,10 +15,9 @@ from textual.screen import Screen
 from textual.widgets import Static
 
 from layerstore_core.errors import LayerStoreError
+from layerstore_core.explore.terminal import end_with_terminal
 
 _STOPPING: Final = (signal.SIGTERM, signal.SIGHUP)
-#: How often to look whether the terminal is still there, in seconds.
-_LOOK_EVERY: Final = 1.0
 
 
 class ExploreApp(App[Exception | None]):
@@ -65,7 +61,6 @@ class ExploreApp(App[Exception | None]):
             for number in _STOPPING:
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     asyncio.get_running_loop().add_signal_handler(number, self._stop, number)
-            self.set_interval(_LOOK_EVERY, self._stop_without_terminal)
         self.open_screen(self._open_first)
 
     @work(thread=True, exclusive=True, group="opening", exit_on_error=True)
@@ -84,11 +79,6 @@ class ExploreApp(App[Exception | None]):
     def _stop(self, number: int) -> None:
         self.stopped_by = number
         self.exit()
-
-    def _stop_without_terminal(self) -> None:
-        """End the program if its terminal is gone: Textual would read the end of the input again and again."""
-        if not has_terminal():
-            self._stop(signal.SIGHUP)
 
     def _failed(self, error: Exception) -> None:
         if len(self.screen_stack) > 1:
@@ -115,12 +105,8 @@ def run(app: ExploreApp) -> None:
     handlers = {number: signal.getsignal(number) for number in _STOPPING}
     app.catches_signals = True
     try:
-        with app.opened:
+        with app.opened, end_with_terminal(app.opened.close):
             error = app.run()
-    except (OSError, termios.error):
-        if app.stopped_by is None or has_terminal():
-            raise
-        error = None  # a terminal that is gone cannot be left as it was
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
@@ -128,10 +114,3 @@ def run(app: ExploreApp) -> None:
         signal.raise_signal(app.stopped_by)  # now that the terminal is as it was
     if error is not None:
         raise error
-
-
-def has_terminal() -> bool:
-    """Return whether the terminal that the program was started in is still there."""
-    poll = select.poll()
-    poll.register(sys.__stdin__ or 0, 0)
-    return not poll.poll(0)

@@ -76,6 +76,8 @@ class ExploredImage:
         #: One at a time reads the analyzed view, or the one that is for contents only.
         self._analyzing = threading.Lock()
         self._reading = threading.Lock()
+        #: Closing waits for a copy, so that no file is left half-copied.
+        self._copying = threading.Lock()
         with ExitStack() as stack:
             self._view = stack.enter_context(self._open(top))
             self._contents = stack.enter_context(self._open(top))
@@ -151,7 +153,7 @@ class ExploredImage:
             OSError: it cannot be copied; nothing was copied.
             IntegrityError: the layer is damaged; nothing was copied.
         """
-        with self._open(self.layers[layer].chain_id if layer >= 0 else None) as view:
+        with self._copying, self._open(self.layers[layer].chain_id if layer >= 0 else None) as view:
             return copy_to_host(view, path, target)
 
     def duplicates(self) -> tuple[Duplicates, ...]:
@@ -181,9 +183,9 @@ class ExploredImage:
             raise Closed
 
     def close(self) -> None:
-        """Close the views, once no thread reads them any more: a search ends soon. A second call does nothing."""
+        """Close the views, once no thread reads or copies any more: a search ends soon. A second call does nothing."""
         self._closed = True
-        with self._analyzing, self._reading:
+        with self._analyzing, self._reading, self._copying:
             self._closing.close()
 
     def __enter__(self) -> ExploredImage:

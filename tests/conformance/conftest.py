@@ -65,8 +65,9 @@ class Author:
         return module
 
     def environment(self) -> dict[str, str]:
-        # With PYTHONDONTWRITEBYTECODE each run of pytest would compile the kit once more.
-        dropped = ("LAYERSTORE", "PYTEST_", "PYTHONDONTWRITEBYTECODE")
+        # With PYTHONDONTWRITEBYTECODE each run of pytest would compile the kit once more. With CI or BUILD_NUMBER
+        # pytest repeats whole messages in its summary.
+        dropped = ("LAYERSTORE", "PYTEST_", "PYTHONDONTWRITEBYTECODE", "CI", "BUILD_NUMBER")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
         return {
             **kept,

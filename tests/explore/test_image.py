@@ -16,6 +16,8 @@ from layerstore_core.explore.lines import plain
 from layerstore_core.explore.marks import Mark
 from layerstore_core.explore.origins import node_at, origin_lines, origins_of
 from layerstore_core.explore.plain import files_of, image_document, image_text
+from layerstore_core.view.copy_out import Copied, copy_to_host
+from layerstore_core.view.tree import TreeView
 
 
 def marks(image: ExploredImage, layer: int, scope: Scope) -> dict[str, str]:
@@ -55,6 +57,30 @@ def test_a_path_comes_from_the_layers_that_touched_it(image: ExploredImage) -> N
     assert lines[0] == "/etc/motd"
     assert "changed by layer 1, 450 B" in lines and "  step 1" in lines
     assert plain(origin_lines(image, b"nothing")[2]) == "No layer has an entry for it."
+
+
+def test_closing_waits_for_a_copy(store: LayerStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow_copy(view: TreeView, path: bytes, target: str) -> Copied:
+        begun.set()
+        assert go_on.wait(30)
+        return copy_to_host(view, path, target)
+
+    monkeypatch.setattr("layerstore_core.explore.image.copy_to_host", slow_copy)
+    image = open_image(store, "app:1")
+    copying = threading.Thread(target=image.export, args=(0, b"etc/hosts", str(tmp_path / "copy")))
+    copying.start()
+    assert begun.wait(30)
+    closing = threading.Thread(target=image.close)
+    closing.start()
+    closing.join(0.2)
+    assert closing.is_alive()
+    go_on.set()
+    closing.join(30)
+    assert not closing.is_alive()
+    assert (tmp_path / "copy").read_bytes() == b"127.0.0.1 localhost\n"
+    copying.join()
 
 
 def test_the_content_of_each_layer_can_be_read(image: ExploredImage) -> None:

@@ -185,6 +185,7 @@ def test_a_deleted_file_is_read_and_exported_as_it_was(drive: Drive, tmp_path: P
         await press(pilot, "escape", "e")
         await write(pilot, str(tmp_path / "big"))
         assert (tmp_path / "big").read_bytes() == b"b" * 3000
+        assert "Copied" in screen_text(pilot) and "1 files, 2.9 KiB" in screen_text(pilot)
         await press(pilot, "e")
         await write(pilot, str(tmp_path / "no" / "big"))
         assert "its directory does not exist" in screen_text(pilot)

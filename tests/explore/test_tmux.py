@@ -41,13 +41,22 @@ class Terminal:
     def wait_for(self, *texts: str) -> str:
         """Return the screen as soon as it has all texts."""
         end = time.monotonic() + _SECONDS
-        shown = ""
+        screens = [""]
         while time.monotonic() < end:
             shown = self.tmux("capture-pane", "-p")
             if all(text in shown for text in texts):
                 return shown
+            if shown != screens[-1]:
+                screens.append(shown)
             time.sleep(0.05)
-        raise AssertionError(f"{texts} are not on the screen:\n{shown}")
+        raise AssertionError("\n".join([f"{texts} are not on the screen. The last three were:", *screens[-3:]]))
+
+
+def _wait_for_file(path: Path, content: bytes, terminal: Terminal) -> None:
+    end = time.monotonic() + _SECONDS
+    while not (path.exists() and path.read_bytes() == content):
+        assert time.monotonic() < end, f"{path} was not written:\n{terminal.wait_for('')}"
+        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -84,8 +93,8 @@ def test_real_keys_explore_an_image(terminal: Terminal, store: LayerStore, tmp_p
     terminal.keys("C-u")
     terminal.keys("-l", str(tmp_path / "motd"))
     terminal.keys("Enter")
-    terminal.wait_for("Copied")
-    assert (tmp_path / "motd").read_bytes() == b"good bye\n" * 50
+    # What it says then is shown for some seconds only, and is a matter of test_screens.
+    _wait_for_file(tmp_path / "motd", b"good bye\n" * 50, terminal)
     terminal.keys("q")
     terminal.wait_for("ended with 0")
 

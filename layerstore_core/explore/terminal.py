@@ -1,0 +1,46 @@
+"""The end of the terminal ends the program, even where Textual could not end any more."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from threading import Thread
+
+from layerstore_core.errors import LayerStoreError
+
+
+@contextmanager
+def end_with_terminal(close: Callable[[], object]) -> Iterator[None]:
+    """End the process with the code of SIGHUP as soon as its terminal is gone, while the `with` block runs.
+
+    A thread waits for that. Textual itself reads the end of its input again and again then, and its main thread waits
+    for one that writes, which the first error has ended.
+
+    Args:
+        close: closes what the program has opened, from that thread; called once, before the process ends.
+    """
+    ending, end = os.pipe2(os.O_CLOEXEC)
+    thread = Thread(target=_wait_for_end, args=(sys.__stdin__ or 0, ending, close), name="terminal", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        os.close(end)
+        thread.join()
+        os.close(ending)
+
+
+def _wait_for_end(terminal: int, ending: int, close: Callable[[], object]) -> None:
+    poll = select.poll()
+    for descriptor in (terminal, ending):
+        poll.register(descriptor, 0)  # no events: what is waited for is POLLHUP
+    gone = [descriptor for descriptor, _ in poll.poll()]
+    if gone == [ending]:
+        return
+    with suppress(LayerStoreError, OSError):
+        close()
+    os._exit(128 + signal.SIGHUP)

@@ -8,6 +8,9 @@ run without the kernels in C (`LAYERSTORE_NATIVE=0`, as `make plain` does) may l
 conformance kit. `.ci/run` sets it, since each of them repeats what vfs proves; `make nightly` runs the whole kit.
 Without it, and for authors of drivers, the kit is always whole.
 
+`LAYERSTORE_TEST_SHORT=1` leaves out the tests that are marked `nightly`: they repeat at length, or with other drivers,
+what others show. `.ci/run` sets it.
+
 `HYPOTHESIS_PROFILE` sets how long property tests look for a counterexample, for the drivers' tests as well:
 `thorough` looks longer, `repeatable` looks at the same examples each time.
 """
@@ -40,6 +43,7 @@ EXAMPLE_GROUPS = os.environ.get("LAYERSTORE_TEST_EXAMPLE_GROUPS", "").split()
 BUNDLE = 20
 #: The module whose tests run now.
 MODULE = pytest.StashKey[Path]()
+SHORT = os.environ.get("LAYERSTORE_TEST_SHORT", "") not in ("", "0")
 STRICT = os.environ.get("LAYERSTORE_TEST_STRICT", "") not in ("", "0")
 
 
@@ -54,18 +58,20 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the groups of the kit that the example drivers are not to run."""
-    if not EXAMPLE_GROUPS:
-        return
-    left_out = [
-        item
-        for item in items
-        if EXAMPLES in item.path.parents and (group := group_of(item)) is not None and group not in EXAMPLE_GROUPS
-    ]
+    """Leave out the groups of the kit that the example drivers are not to run, and what `SHORT` leaves out."""
+    left_out = [item for item in items if (SHORT and item.get_closest_marker("nightly")) or _is_other_group(item)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         without = set(left_out)
         items[:] = [item for item in items if item not in without]
+
+
+def _is_other_group(item: pytest.Item) -> bool:
+    """Return whether a test is of a group of the kit that the example drivers are not to run."""
+    if not EXAMPLE_GROUPS or EXAMPLES not in item.path.parents:
+        return False
+    group = group_of(item)
+    return group is not None and group not in EXAMPLE_GROUPS
 
 
 @pytest.hookimpl(tryfirst=True)

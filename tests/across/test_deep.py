@@ -57,6 +57,7 @@ def test_a_chain_as_deep_as_dockers_limit(store: LayerStore, store_root: Path) -
     assert_works_to_the_limit(store, store_root, 125)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("driver", ["overlay2"], indirect=True)
 def test_a_chain_deeper_than_dockers_limit(open_store: OpenStore, store_root: Path) -> None:
     store = open_store(max_depth=300)

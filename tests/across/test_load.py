@@ -11,10 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
+
 from layerstore_core import LayerStore
 from layerstore_core.maintenance.check import check_store
 from layerstore_core.maintenance.gc import collect_garbage
 from tests.driver_roots import mounts_below
+from tests.in_gate import in_gate
 from tests.store.layers import BASE, MIDDLE, TOP, chain, export, tree, warm
 from tests.store.other_process import OtherProcess
 
@@ -49,6 +52,7 @@ def turn(store: LayerStore, name: str) -> None:
     common.close()
 
 
+@pytest.mark.parametrize("driver", in_gate("overlay2"), indirect=True)
 def test_threads_and_processes_use_a_store_at_once(store: LayerStore, store_root: Path, driver: str) -> None:
     warm(store)
     before, ids = tree(store_root), store.driver.layer_ids()

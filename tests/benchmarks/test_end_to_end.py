@@ -33,6 +33,7 @@ def run(*arguments: str | Path) -> str:
     return done.stdout
 
 
+@pytest.mark.nightly
 def test_the_benchmark_runs_all_works(tmp_path: Path) -> None:
     out = tmp_path / "out"
     sizes = ["--entries", "200", "--rounds", "1", "--large-bytes", "4194304", "--layers", "12", "--depth", "3"]
@@ -86,6 +87,10 @@ def test_the_benchmark_runs_only_the_chosen_work(tmp_path: Path) -> None:
     assert theirs == ["rsync -an --delete", "rsync -an --checksum --delete"]
     assert len(results["work"]["copy"]["contenders"]["layerstore copy_tree"]["runs"]) == 2
     assert "growth" not in results
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{report.BEGIN}\n{report.END}\nafter\n")
+    run("benchmarks.report", tmp_path / "results.json", "--page", page, "--charts", tmp_path / "charts")
+    assert all(f"| {row['work']} | {row['target']} | " in page.read_text() for row in results["rows"])
 
 
 @pytest.mark.parametrize("size", [1, 4 << 20, 12 << 20])

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from layerstore_core.base.kernels import VARIABLE, engine
+from tests.in_gate import in_gate
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 FEW, MANY = 200, 1200
@@ -30,7 +31,7 @@ LOOPS = tuple(BUDGETS["plain"])
 ALLOWANCE = 1.0 if sys.version_info[:2] == (3, 11) else 1.5
 
 
-@pytest.fixture(scope="module", params=BUDGETS)
+@pytest.fixture(scope="module", params=in_gate("kernels", of=tuple(BUDGETS)))
 def engine_used(request: pytest.FixtureRequest) -> str:
     """Which engine does the work: the kernels, or Python alone."""
     if request.param == "kernels" and engine().kernels is None:

@@ -8,6 +8,7 @@ import os
 import tarfile
 from pathlib import Path
 
+import pytest
 from loguru import logger
 
 from layerstore_core import LayerStore, StoreConfig
@@ -19,6 +20,7 @@ from tests import tars
 from tests.docker.contents import APP, BASE, MIDDLE, MTIME, SIBLING
 from tests.docker.daemon import Daemon, daemon
 from tests.images.archives import docker_archive, sha256, tar_files
+from tests.in_gate import in_gate
 
 DOCKERFILE = b"""FROM app:1
 ENV VARIABLE=value
@@ -61,6 +63,7 @@ def changes(store: LayerStore, name: str) -> list[str]:
         return sorted(os.fsencode(str(change)).decode("utf-8", "replace") for change in rw.changes())
 
 
+@pytest.mark.parametrize("driver", in_gate("overlay2", "btrfs"), indirect=True)
 def test_layerstore_opens_a_root_of_docker(driver: str, store_root: Path, tmp_path: Path) -> None:
     root = store_root
     names = ("app:1", "sibling:2", "imported:1", "built:1", "scratch:1", "committed:1")

@@ -21,6 +21,7 @@ from tests import tars
 from tests.docker.contents import APP, DEEP_CHAIN, IMAGES, MTIME, REPEATED, SIBLING, SPARE
 from tests.docker.daemon import Daemon, daemon
 from tests.images.archives import docker_archive, sha256
+from tests.in_gate import in_gate
 
 
 def open_store(root: Path, driver: str, **options: bool) -> LayerStore:
@@ -52,6 +53,7 @@ def names_in(tree: bytes) -> dict[str, tuple[str, int, int, int, int, str]]:
         }
 
 
+@pytest.mark.parametrize("driver", in_gate("overlay2", "btrfs"), indirect=True)
 def test_docker_opens_a_root_of_layerstore(driver: str, store_root: Path) -> None:
     root = store_root
     with open_store(root, driver) as store:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from layerstore_core.new_driver import KINDS
+from tests.in_gate import in_gate
 
 WHOLE = os.environ.get("LAYERSTORE_TEST_NEW_DRIVERS") == "whole"
 pytestmark = pytest.mark.xdist_group("new drivers")
@@ -50,9 +51,7 @@ def test_types_are_right(made, kind: str) -> None:
     assert "no issues found in" in run("mypy", "--cache-dir", made / "mypy", cwd=made / kind)
 
 
-@pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=pytest.mark.needs_root if kind == "overlay" else ()) for kind in KINDS]
-)
+@pytest.mark.parametrize("kind", in_gate("copy", "overlay", of=tuple(KINDS)))
 def test_driver_passes_the_kit_and_its_own_tests(made, kind: str) -> None:
     if kind == "overlay" and os.geteuid() != 0:
         pytest.skip("mounting needs the rights of root")

@@ -27,6 +27,7 @@ from tests import tars
 from tests.child_processes import children
 from tests.driver_roots import mounts_below
 from tests.images.archives import ImageSpec, docker_archive, sha256
+from tests.in_gate import in_gate
 from tests.reliability.aftermath import stale_state
 from tests.reliability.injector import Injector
 from tests.reliability.thorough import SEED, THOROUGH
@@ -278,6 +279,7 @@ def small_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
 # A file that was not closed because of the exception closes itself, with a warning.
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.timeout(14400 if THOROUGH else 300)
+@pytest.mark.parametrize("driver", in_gate("overlay2"), indirect=True)
 @pytest.mark.parametrize("operation", OPERATIONS, ids=[operation.__name__ for operation in OPERATIONS])
 @pytest.mark.usefixtures("small_jobs")
 def test_an_exception_at_any_point(place: Place, operation: Callable[[LayerStore, Place], None], driver: str) -> None:

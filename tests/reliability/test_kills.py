@@ -14,6 +14,7 @@ import pytest
 from layerstore_core import LayerStore, StoreConfig
 from layerstore_core.conformance.instruments.audit_events import Steps
 from tests.driver_roots import remove_root
+from tests.in_gate import in_gate
 from tests.reliability import storm
 from tests.reliability.aftermath import examine
 from tests.reliability.figures import note
@@ -27,6 +28,7 @@ OPERATIONS = 500 if THOROUGH else 20
 KILLS = 400 if THOROUGH else 8
 
 
+@pytest.mark.parametrize("driver", in_gate("overlay2"), indirect=True)
 def test_random_kills(store_root, driver, tmp_path):
     """Processes are killed at random and replaced. Those that live at the end have done all their work."""
     chance = random.Random(SEED)

@@ -16,13 +16,15 @@ pytestmark = [
 ]
 
 
-def on(file_system: str, driver: str) -> object:
+def on(file_system: str, driver: str, *marks: pytest.MarkDecorator) -> object:
     reason = why_no_driver(driver)
-    return pytest.param(file_system, driver, marks=pytest.mark.skipif(bool(reason), reason=f"{driver}: {reason}"))
+    skip = pytest.mark.skipif(bool(reason), reason=f"{driver}: {reason}")
+    return pytest.param(file_system, driver, marks=[skip, *marks])
 
 
 @pytest.mark.parametrize(
-    ("file_system", "driver"), [on("ext4", "vfs"), on("ext4-writeback", "overlay2"), on("btrfs", "btrfs")]
+    ("file_system", "driver"),
+    [on("ext4", "vfs", pytest.mark.nightly), on("ext4-writeback", "overlay2"), on("btrfs", "btrfs")],
 )
 def test_power_cuts_at_each_flush_and_in_between(file_system, driver):
     """In the short form, the power is cut at each flush next to a promise or a driver's call, and some of the others.

@@ -32,6 +32,7 @@ from layerstore_core.maintenance.check import check_store, repair
 from layerstore_core.maintenance.gc import collect_garbage
 from tests.driver_roots import DRIVERS, mounts_below
 from tests.images.archives import ImageSpec, docker_archive
+from tests.in_gate import in_gate
 from tests.reliability.thorough import THOROUGH
 from tests.store.layers import BASE, MIDDLE, TOP, export, names_of, register, tar_of
 
@@ -186,6 +187,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("planted", PLANTED, ids=lambda planted: planted.__name__[6:])
 
 
+@pytest.mark.parametrize("driver", in_gate("overlay2"), indirect=True)
 def test_no_operation_follows_what_replaces_a_component(open_store, store_root, tmp_path, planted, driver):
     """One test for all components of a store: they are known only after the store was filled."""
     fill(open_store)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, NoReturn
 
 #: A child that takes longer than this many seconds waits for an event that will never come.
-_TIME_LIMIT: Final = 120
+TIME_LIMIT: Final = 120
 
 #: A child calls it with a line for its parent.
 Report = Callable[[str], None]
@@ -78,7 +78,7 @@ class Child:
             lines = stream.read().decode("utf-8", "surrogateescape").splitlines()
         _, status = os.waitpid(self._pid, 0)
         number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
-        assert number != signal.SIGALRM, f"a process did not end within {_TIME_LIMIT} seconds: it waits for a lock"
+        assert number != signal.SIGALRM, f"a process did not end within {TIME_LIMIT} seconds: it waits for a lock"
         reported = [line.removeprefix(_MARK) for line in lines if line.startswith(_MARK)]
         error = "\n".join(line for line in lines if not line.startswith(_MARK))
         if number not in (0, signal.SIGKILL):
@@ -96,7 +96,7 @@ def _work_and_exit(work: Callable[[Report], object], writing: int) -> NoReturn:
     """Do the child's work and end the child. Never return to the tests, whose copy the child is."""
     try:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_REAL, _TIME_LIMIT)
+        signal.setitimer(signal.ITIMER_REAL, TIME_LIMIT)
         try:
             work(lambda line: _write(writing, f"{_MARK}{line}\n"))
         except BaseException:

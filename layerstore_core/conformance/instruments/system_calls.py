@@ -17,11 +17,14 @@ import select
 import signal
 import socket
 import struct
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from threading import Thread
 from typing import Final, NamedTuple
 
-from layerstore_core.conformance.processes import Child, Ended, Report
+from layerstore_core.conformance.processes import TIME_LIMIT, Child, Ended, Report
 
 #: The calls that change files, by machine: the name, and the number. A call of 0 does not exist there.
 _NUMBERS: Final[dict[str, dict[str, int]]] = {
@@ -91,6 +94,8 @@ _CONTINUE: Final = 1
 _NOTIFICATION: Final = struct.Struct("<QIIiIQ6Q")
 _ANSWER: Final = struct.Struct("<QqiI")
 _INSTRUCTION: Final = struct.Struct("<HBBI")
+#: The seconds after its time limit in which the child has to end.
+_GRACE: Final = 10
 _LOAD, _EQUAL, _ANY_BIT, _RETURN = 0x20, 0x15, 0x45, 0x06
 
 
@@ -110,6 +115,7 @@ class Run(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Call:
+    unique: int
     pid: int
     name: str
     arguments: tuple[int, ...]
@@ -136,7 +142,11 @@ def stop_at(work: Callable[[Report, Callable[[], None]], object], at: int, code:
         work: the work, as for `Child`. It is called with a second function, after whose call the child's calls count.
         at: the number of the call, from 1. 0: none.
         code: the `errno` with which this and all later calls fail that need room on the disk. 0: the process, and all
-            that it has started in its process group, are killed before this call.
+            that it has started in its process group, are killed before this call. What it has started outside goes
+            on.
+
+    Raises:
+        AssertionError: the child does not end.
     """
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -161,51 +171,106 @@ def stop_at(work: Callable[[Report, Callable[[], None]], object], at: int, code:
         try:
             steps, last = _answer(listener, child.pid, at, code)
         finally:
-            os.close(listener)
+            # A program that serves a mount outlives the child. A call without an answer would stop it for ever.
+            Thread(target=_let_go, args=(listener,), daemon=True).start()
         return Run(child.wait(), steps, last)
 
 
 def _answer(listener: int, pid: int, at: int, code: int) -> tuple[int, str]:
-    """Answer each notification until the child has ended. Return the number of calls, and the last one's name."""
-    names = {number: name for name, number in _NUMBERS[platform.machine()].items()}
-    steps, last = 0, ""
+    """Answer each notification until the child has ended.
+
+    Returns:
+        The number of calls up to the one at which the child was stopped, and the name of the last of them.
+
+    Raises:
+        AssertionError: the child does not end.
+    """
+    steps, last, killed = 0, "", False
     watched = os.pidfd_open(pid)
     try:
         poll = select.poll()
         poll.register(listener, select.POLLIN)
         poll.register(watched, select.POLLIN)
+        deadline = time.monotonic() + TIME_LIMIT + _GRACE
         while True:
-            ready = dict(poll.poll())
+            ready = dict(poll.poll(max(0, deadline - time.monotonic()) * 1000))
+            if not ready:
+                raise AssertionError(f"a process did not end within {TIME_LIMIT} seconds, though it was to be killed")
             if not ready.get(listener, 0) & select.POLLIN:
                 if watched in ready or ready.get(listener, 0) & select.POLLHUP:
                     return steps, last
                 continue
-            block = bytearray(_NOTIFICATION.size)
-            try:
-                fcntl.ioctl(listener, _RECEIVE, block)
-            except OSError as error:
-                if error.errno in (errno.ENOENT, errno.EINTR):  # the process has died meanwhile
-                    continue
-                raise
-            unique, sender, _, number, _, _, *arguments = _NOTIFICATION.unpack(block)
-            call = _Call(sender, names.get(number, ""), tuple(arguments))
+            if (call := _next_call(listener)) is None:
+                continue
+            if killed:
+                if not _is_in_group(call.pid, pid):
+                    _send(listener, call, 0)
+                continue
             counts = _changes_a_file(call)
             steps += counts
             last = call.name if counts else last
-            answer = _ANSWER.pack(unique, 0, 0, _CONTINUE)
-            if counts and 0 < at <= steps:
-                if not code:
-                    os.killpg(pid, signal.SIGKILL)
+            here = bool(counts and 0 < at <= steps)
+            if here and not code:
+                os.killpg(pid, signal.SIGKILL)
+                killed = True
+                # Those who die do nothing more. Others go on: a process that dies may wait for the program that serves
+                # its files (FUSE).
+                if _is_in_group(call.pid, pid):
                     continue
-                if _takes_room(call):
-                    answer = _ANSWER.pack(unique, 0, -code, 0)
-            try:
-                fcntl.ioctl(listener, _SEND, bytearray(answer))
-            except OSError as error:
-                if error.errno != errno.ENOENT:
-                    raise
+            _send(listener, call, code if here and _takes_room(call) else 0)
     finally:
         os.close(watched)
+
+
+def _let_go(listener: int) -> None:
+    """Let all calls succeed that processes make which outlive the child, until they have ended. Close the listener."""
+    try:
+        poll = select.poll()
+        poll.register(listener, select.POLLIN)
+        deadline = time.monotonic() + TIME_LIMIT
+        while ready := poll.poll(max(0, deadline - time.monotonic()) * 1000):
+            if not ready[0][1] & select.POLLIN:
+                return
+            if (call := _next_call(listener)) is not None:
+                _send(listener, call, 0)
+    finally:
+        os.close(listener)
+
+
+def _next_call(listener: int) -> _Call | None:
+    """Return the call of the next notification. `None` if its process has died meanwhile."""
+    block = bytearray(_NOTIFICATION.size)
+    try:
+        fcntl.ioctl(listener, _RECEIVE, block)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.EINTR):
+            return None
+        raise
+    unique, sender, _, number, _, _, *arguments = _NOTIFICATION.unpack(block)
+    return _Call(unique, sender, _names().get(number, ""), tuple(arguments))
+
+
+def _send(listener: int, call: _Call, code: int) -> None:
+    """Let a call fail with an `errno`, or go on if that is 0."""
+    answer = _ANSWER.pack(call.unique, 0, -code, 0 if code else _CONTINUE)
+    try:
+        fcntl.ioctl(listener, _SEND, bytearray(answer))
+    except OSError as error:
+        if error.errno != errno.ENOENT:  # the process has died meanwhile
+            raise
+
+
+@cache
+def _names() -> dict[int, str]:
+    return {number: name for name, number in _NUMBERS[platform.machine()].items()}
+
+
+def _is_in_group(pid: int, group: int) -> bool:
+    """Return whether a process is in a process group, or has ended."""
+    try:
+        return os.getpgid(pid) == group
+    except ProcessLookupError:
+        return True
 
 
 def _changes_a_file(call: _Call) -> bool:

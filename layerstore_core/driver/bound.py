@@ -322,7 +322,7 @@ class BoundDriver:
         if not os.path.isabs(path):
             raise DriverContractError(f"driver {self.name}: its hook get returned {path!r}, not an absolute path")
         if mount_label and not self._labels_mounts and _label_of(path) != mount_label:
-            self._hook.put(layer_id=layer_id)
+            # `MountCounts` unmounts it, unless others use it.
             raise ConfigError(
                 f"the driver {self.name} labels no mounts, and the layer was created without the label "
                 f"{mount_label!r}; leave the mount label out"

@@ -60,16 +60,16 @@ class MountCounts:
         with self.changing(layer_id):
             count, path = self._users.get(layer_id, (0, ""))
             if not count:
-                noted = False
+                new = False
                 try:
-                    noted = self._note(layer_id, keep=keep)
+                    new = self._note(layer_id, keep=keep)
                     self._locks.acquire(_users_key(layer_id), self)
                     path = self._driver_get(layer_id, mount_label)
                     if not keep:
                         self._users[layer_id] = 1, path
                 except BaseException:
                     self._locks.release(_users_key(layer_id), self)
-                    if noted:
+                    if new:
                         self._undo_failed_mount(layer_id)
                     raise
                 if keep:
@@ -204,7 +204,7 @@ class MountCounts:
             self._remove_note(layer_id)
 
     def _note(self, layer_id: str, *, keep: bool) -> bool:
-        """Write the note that the layer is mounted. Return whether the note is new.
+        """Write the note that the layer is mounted. Return whether there was none.
 
         On a full disk no note is written. So layers can still be read there, with drivers that need no space for a
         mount. If the process then dies, its mount is found when its layer is removed.
@@ -220,7 +220,6 @@ class MountCounts:
                     self._remove_note(layer_id)
                 if keep or not isinstance(error, OSError) or error.errno not in _FULL:
                     raise
-                return False
         return new
 
     def _write(self, layer_id: str, content: bytes) -> None:

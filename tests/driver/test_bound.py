@@ -153,6 +153,19 @@ class TestMountLabels:
             log.unlink()
             assert tree(root) == before
 
+    @pytest.mark.parametrize("keep", [False, True])
+    def test_a_refused_label_unmounts_nothing_that_others_use(self, root, keep):
+        with open_with(MountingDriver, root) as one, open_with(MountingDriver, root) as other:
+            layer = register(one, BASE)
+            one.driver.get(layer.cache_id, keep=keep)
+            log = next(root.rglob("mount-log"))
+            log.unlink()
+            with pytest.raises(ConfigError, match="labels no mounts"):
+                other.driver.get(layer.cache_id, self.LABEL)
+            assert not log.exists()
+            one.driver.end_kept_mount(layer.cache_id) if keep else one.driver.put(layer.cache_id)
+            assert log.read_text().split() == ["put", layer.cache_id]
+
     @pytest.mark.needs_root
     def test_a_label_that_the_layer_has_is_accepted(self, root):
         with open_with(SmallestDriver, root) as store:

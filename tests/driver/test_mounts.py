@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from layerstore_core.base import inside
 from layerstore_core.driver.mounts import MountCounts
 from layerstore_core.locking.root_locks import RootLocks
 
@@ -55,6 +57,20 @@ def fail() -> None:
 def notes(tmp_path: Path) -> list[str]:
     directory = tmp_path / "mounts" / "vfs"
     return [path.name for path in directory.iterdir()] if directory.is_dir() else []
+
+
+def test_a_mount_that_fails_on_a_full_disk_is_undone(mounts, driver, tmp_path, monkeypatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr(inside, "write", full)
+    assert mounts.get(LAYER, "") == f"/{LAYER}"  # without a note
+    assert notes(tmp_path) == []
+    mounts.put(LAYER)
+    driver.after = fail
+    with pytest.raises(OSError, match="no"):
+        mounts.get(LAYER, "")
+    assert driver.mounted == set()
 
 
 @pytest.mark.parametrize("keep", [False, True])

@@ -222,14 +222,16 @@ def get(layer_id: str, mount_label: str) -> str:
 
     Args:
         layer_id: the ID of the layer.
-        mount_label: an SELinux label for the layer's files, `""` for none. A driver that cannot set it here leaves this
-            argument out: then the store refuses a label that the layer was not created with.
+        mount_label: an SELinux label for the layer's files, `""` for none. It is set or refused, and never ignored. A
+            driver that sets none here leaves this argument out: then the store refuses a label that the layer was not
+            created with.
 
     Returns:
         The absolute path of the directory that shows the layer's files.
 
     Raises:
         FileNotFoundError: there is no such layer.
+        ConfigError: the driver cannot set the label.
     """
 
 

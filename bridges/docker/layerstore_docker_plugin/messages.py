@@ -82,12 +82,12 @@ class Arguments:
         value = self.text(name)
         return driver_id(value) if value else ""
 
-    def flag(self, name: str) -> bool:
-        """Return a truth value; false where it is missing."""
+    def flag(self, name: str, *, missing: bool = False) -> bool:
+        """Return a truth value; `missing` where it is missing."""
         value = self._fields.get(name)
         if not isinstance(value, bool | None):
             raise BadRequest(f"{self.method}: {name} is neither true nor false")
-        return bool(value)
+        return missing if value is None else value
 
     def texts(self, name: str) -> list[str]:
         """Return a list of texts; empty where it is missing."""

@@ -10,6 +10,8 @@ import pytest
 from tests import tars
 from tests.store.layers import BASE, MIDDLE, TOP, tar_of
 
+from .served import serving
+
 
 def pieces(tar, size=1000):
     return [tar[at : at + size] for at in range(0, len(tar), size)]
@@ -212,6 +214,17 @@ class TestAdditions:
         assert client.call("Layerstore.RepairHome") == {"Done": []}
         assert "Parent" in client.call("Layerstore.ParentOf", ID=layers[0], Parent="")
         assert client.call("Layerstore.Flush") == {}
+
+    def test_a_check_of_the_home_is_full_unless_it_says_otherwise(self, place):
+        """Clients from before there was the field rely on that."""
+        shown = """
+from layerstore_core.driver.bound import BoundDriver
+BoundDriver.check_home = lambda self, *, full: [f"full: {full}"]
+"""
+        with serving(*place, before=shown) as served:
+            client = served.client()
+            for given, full in (({}, True), ({"Full": None}, True), ({"Full": True}, True), ({"Full": False}, False)):
+                assert client.call("Layerstore.CheckHome", **given) == {"Problems": [f"full: {full}"]}
 
     def test_mounts_and_seal(self, client, layers, new_id):
         client.call("CreateReadWrite", ID=(one := new_id()), Parent=layers[-1])

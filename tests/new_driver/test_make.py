@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import metadata
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,11 @@ def test_files_of_a_package_with_hyphens_in_its_name(tmp_path) -> None:
     project = tomllib.loads((tmp_path / "made/pyproject.toml").read_text())["project"]
     assert project["name"] == "layerstore-driver-my-own-driver"
     assert project["entry-points"]["layerstore.drivers"] == {"my-own-driver": "layerstore_my_own_driver:MyOwnDriver"}
+    (tests,) = project["optional-dependencies"]["test"]
+    assert tests == "layerstore-core[conformance,conformance-tools]"  # what the commands that are printed need
+    assert set(tests.partition("[")[2].strip("]").split(",")) <= set(
+        metadata("layerstore-core").get_all("Provides-Extra")
+    )
     assert "class MyOwnDriver(DirectoryDriver):" in (tmp_path / "made/layerstore_my_own_driver/__init__.py").read_text()
     assert 'python-version: "${{ matrix.python }}"' in (tmp_path / "made/.github/workflows/ci.yml").read_text()
 

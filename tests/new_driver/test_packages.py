@@ -65,6 +65,14 @@ def test_driver_passes_the_kit_and_its_own_tests(made, kind: str) -> None:
     assert "skipped" not in printed
 
 
+def test_the_last_command_that_is_printed(made) -> None:
+    one = [] if WHOLE else ["-k", "test_a_new_layer_is_empty"]
+    command = ["layerstore_core", "conformance", "new-copy", "--quick", "--jobs", "2", *one]
+    printed = run(*command, cwd=made, PYTHONPATH=str(made / "site"))
+    assert "new-copy" in printed
+    assert "passed" in printed
+
+
 def test_drivers_are_listed_with_the_others(made) -> None:
     printed = run("layerstore_core", "drivers", cwd=made, PYTHONPATH=str(made / "site"))
     assert {f"new-{kind}" for kind in KINDS} <= {line.split()[0] for line in printed.splitlines()}

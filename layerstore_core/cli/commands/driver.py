@@ -66,6 +66,7 @@ def new(session: Session, name: str, directory: str | None, kind: str) -> None:
         f"cd {shlex.quote(made.directory)}",
         "pip install -e '.[test,lint]'",
         "pytest -q --conformance-only lifecycle",
+        f"layerstore conformance {made.name} --quick --jobs 2",
     ]
     document = {
         "name": made.name,

@@ -28,6 +28,7 @@ def test_the_answer_says_what_was_made_and_the_next_commands(run: Run, root: Pat
         "  cd layerstore-driver-my-driver",
         "  pip install -e '.[test,lint]'",
         "  pytest -q --conformance-only lifecycle",
+        "  layerstore conformance my-driver --quick --jobs 2",
     ]
     assert (tmp_path / "layerstore-driver-my-driver/layerstore_my_driver/pool.py").exists()
     assert not root.exists()

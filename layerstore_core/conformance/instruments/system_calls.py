@@ -16,6 +16,7 @@ import platform
 import select
 import signal
 import socket
+import stat
 import struct
 import time
 from collections.abc import Callable
@@ -74,7 +75,8 @@ _TAKES_ROOM: Final = frozenset(
         "copy_file_range",
     ]
 )
-#: Of these calls, the first argument is the descriptor that is written to: only those of files count, not of pipes.
+#: Of these calls, the first argument is the descriptor that is written to: only those of files count, not those of
+#: pipes and character devices.
 _BY_DESCRIPTOR: Final = frozenset(
     ["write", "pwrite64", "writev", "sendfile", "ioctl", "ftruncate", "fallocate", "fsync", "fdatasync"]
 )
@@ -195,7 +197,7 @@ def _answer(listener: int, pid: int, at: int, code: int) -> tuple[int, str]:
         while True:
             ready = dict(poll.poll(max(0, deadline - time.monotonic()) * 1000))
             if not ready:
-                raise AssertionError(f"a process did not end within {TIME_LIMIT} seconds, though it was to be killed")
+                raise AssertionError(f"a process did not end within {TIME_LIMIT} seconds: it waits for something")
             if not ready.get(listener, 0) & select.POLLIN:
                 if watched in ready or ready.get(listener, 0) & select.POLLHUP:
                     return steps, last
@@ -278,8 +280,12 @@ def _changes_a_file(call: _Call) -> bool:
         return False
     if call.name not in _BY_DESCRIPTOR:
         return True
+    place = f"/proc/{call.pid}/fd/{call.arguments[0] & 0xFFFFFFFF}"
     try:
-        return os.readlink(f"/proc/{call.pid}/fd/{call.arguments[0] & 0xFFFFFFFF}").startswith("/")
+        target = os.readlink(place)
+        # What a program writes to /dev/fuse is its answer to the kernel. Other files may be on a mount of this program,
+        # which has stopped here, and would not say of what kind they are.
+        return target.startswith("/") and not (target.startswith("/dev/") and stat.S_ISCHR(os.stat(place).st_mode))
     except OSError:
         return False
 

@@ -49,6 +49,21 @@ def test_steps_are_those_of_the_child_and_of_what_it_starts(tmp_path: Path) -> N
     assert (tmp_path / "two").is_dir()
 
 
+def test_writing_to_a_device_needs_no_room(tmp_path: Path) -> None:
+    """A program that serves a mount answers the kernel by writing to /dev/fuse."""
+
+    def work(report: Callable[[str], None], begin: Callable[[], None]) -> None:
+        with open("/dev/null", "wb", buffering=0) as device, open(tmp_path / "file", "wb", buffering=0) as file:
+            begin()
+            report(str(device.write(b"answer")))
+            file.write(b"content")
+
+    run = system_calls.stop_at(work, 1, errno.ENOSPC)
+    assert run.ended.reported == ["6"]
+    assert "No space left on device" in run.ended.error
+    assert run[1:] == (1, "write")
+
+
 def test_the_child_is_killed_before_its_call(tmp_path: Path) -> None:
     def work(_: object, begin: Callable[[], None]) -> None:
         begin()

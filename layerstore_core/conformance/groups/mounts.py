@@ -290,11 +290,11 @@ def _mounted(bench: DriverRig, layer: str, *, read_only: bool = False) -> Iterat
             pytest.skip(f"this user may not mount: {error}")
         bench.not_tried("this user may not mount, and so the directory was used without an engine's mount")
         yield Path(mounts[0].source)
-        return
-    try:
-        yield path
-    finally:
-        mounted.__exit__(None, None, None)
+    else:
+        try:
+            yield path
+        finally:
+            mounted.__exit__(None, None, None)
     bench.driver.end_kept_mount(layer)
 
 

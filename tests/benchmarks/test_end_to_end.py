@@ -89,7 +89,11 @@ def test_the_benchmark_runs_only_the_chosen_work(tmp_path: Path) -> None:
     assert "growth" not in results
     page = tmp_path / "page.md"
     page.write_text(f"before\n{report.BEGIN}\n{report.END}\nafter\n")
-    run("benchmarks.report", tmp_path / "results.json", "--page", page, "--charts", tmp_path / "charts")
+    readme = tmp_path / "README.md"
+    readme.write_text(page.read_text())
+    # Without --readme it would write into that of the repository.
+    options = ["--page", page, "--charts", tmp_path / "charts", "--readme", readme]
+    run("benchmarks.report", tmp_path / "results.json", *options)
     assert all(f"| {row['work']} | {row['target']} | " in page.read_text() for row in results["rows"])
 
 

@@ -41,6 +41,8 @@ EXAMPLES = Path(__file__).parent / "examples"
 EXAMPLE_GROUPS = os.environ.get("LAYERSTORE_TEST_EXAMPLE_GROUPS", "").split()
 #: The number of tests that a worker gets at once.
 BUNDLE = 20
+#: The longest parameter that is a part of a test's name.
+LONGEST_NAME = 100
 #: The module whose tests run now.
 MODULE = pytest.StashKey[Path]()
 SHORT = os.environ.get("LAYERSTORE_TEST_SHORT", "") not in ("", "0")
@@ -72,6 +74,16 @@ def _is_other_group(item: pytest.Item) -> bool:
         return False
     group = group_of(item)
     return group is not None and group not in EXAMPLE_GROUPS
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Keep large parameters out of the tests' names, which pytest escapes, and sends from process to process.
+
+    Some are tars of megabytes: names of 33 MB in all made the workers larger by hundreds of MB.
+    """
+    if isinstance(val, (bytes, str)) and len(val) > LONGEST_NAME:
+        return f"{argname} of {len(val)}"
+    return None
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -8,8 +8,9 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from threading import Thread
+from typing import TextIO
 
+from layerstore_core.base.threads.tasks import Threads
 from layerstore_core.errors import LayerStoreError
 
 
@@ -24,20 +25,19 @@ def end_with_terminal(close: Callable[[], object]) -> Iterator[None]:
         close: closes what the program has opened, from that thread; called once, before the process ends.
     """
     ending, end = os.pipe2(os.O_CLOEXEC)
-    thread = Thread(target=_wait_for_end, args=(sys.__stdin__ or 0, ending, close), name="terminal", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        os.close(end)
-        thread.join()
-        os.close(ending)
+    with Threads("terminal", 1) as threads:
+        try:
+            threads.submit(lambda: _wait_for_end(sys.__stdin__ or 0, ending, close))
+            yield
+        finally:
+            os.close(end)
+    os.close(ending)
 
 
-def _wait_for_end(terminal: int, ending: int, close: Callable[[], object]) -> None:
+def _wait_for_end(terminal: TextIO | int, ending: int, close: Callable[[], object]) -> None:
     poll = select.poll()
-    for descriptor in (terminal, ending):
-        poll.register(descriptor, 0)  # no events: what is waited for is POLLHUP
+    poll.register(terminal, 0)  # no events: what is waited for is POLLHUP
+    poll.register(ending, 0)
     gone = [descriptor for descriptor, _ in poll.poll()]
     if gone == [ending]:
         return

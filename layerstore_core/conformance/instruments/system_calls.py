@@ -22,9 +22,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from threading import Thread
 from typing import Final, NamedTuple
 
+from layerstore_core.base.threads.tasks import Threads
 from layerstore_core.conformance.processes import TIME_LIMIT, Child, Ended, Report
 
 #: The calls that change files, by machine: the name, and the number. A call of 0 does not exist there.
@@ -174,7 +174,9 @@ def stop_at(work: Callable[[Report, Callable[[], None]], object], at: int, code:
             steps, last = _answer(listener, child.pid, at, code)
         finally:
             # A program that serves a mount outlives the child. A call without an answer would stop it for ever.
-            Thread(target=_let_go, args=(listener,), daemon=True).start()
+            threads = Threads("calls of a server", 1)
+            threads.submit(lambda: _let_go(listener))
+            threads.finish()
         return Run(child.wait(), steps, last)
 
 

@@ -111,18 +111,24 @@ class FileTree:
             else:
                 pending.pop()
 
-    def select(self, fits: Callable[[File], bool]) -> tuple[set[bytes], int]:
+    def select(
+        self, fits: Callable[[File], bool], *, cancelled: Callable[[], bool] = bool
+    ) -> tuple[set[bytes], int] | None:
         """Find the files that fit; it may be called in a thread.
 
         Args:
             fits: whether a file fits.
+            cancelled: asked before each file: whether to stop.
 
         Returns:
             A value for `chosen`: their paths, and those of the directories on the way to them; and how many files fit.
+            `None` if it was cancelled.
         """
         chosen: set[bytes] = set()
         count = 0
         for file in self.walk():
+            if cancelled():
+                return None
             if fits(file):
                 count += 1
                 path = file.path

@@ -2,7 +2,8 @@
 
 - `added`, `changed`, `deleted`, `moved`, `same` with a colon before them (`:added,moved`): what was done to it.
 - `>1M`, `<10k`: its size; of a directory nothing is measured, only files fit.
-- `~EXPRESSION`: a regular expression, found somewhere in the path. It takes the rest of the line.
+- `~EXPRESSION`: a regular expression of `layerstore_core.explore.expressions`, found somewhere in the path. It takes
+  the rest of the line, and capital letters matter.
 - any other word: a name. With `*`, `?` or `[` it is a pattern for the whole name, or, with a slash, for the whole path;
   otherwise a part of the path. Without capital letters, capital letters do not matter.
 """
@@ -11,11 +12,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import translate
 from typing import Final
 
 from layerstore_core.base.units import parse_size
+from layerstore_core.explore.expressions import Expression
 from layerstore_core.explore.file_tree import File
 from layerstore_core.explore.marks import Mark
 
@@ -30,13 +33,13 @@ class FileFilter:
         marks: its mark is one of these; empty for any.
         larger: it is a file with more than so many bytes.
         smaller: it is a file with fewer bytes.
-        names: regular expressions, each of which is found in the name or path.
+        names: what is found in the name, or, if the second value is true, in the path.
     """
 
     marks: frozenset[Mark] = frozenset()
     larger: int | None = None
     smaller: int | None = None
-    names: tuple[tuple[re.Pattern[str], bool], ...] = ()
+    names: tuple[tuple[Callable[[str], object], bool], ...] = ()
 
     def __bool__(self) -> bool:
         """Return whether there is a condition."""
@@ -56,7 +59,7 @@ class FileFilter:
         if self.names:
             path = os.fsdecode(file.path)
             name = path.rpartition("/")[2]
-            return all(pattern.search(path if whole else name) for pattern, whole in self.names)
+            return all(found_in(path if whole else name) for found_in, whole in self.names)
         return True
 
 
@@ -69,7 +72,7 @@ def parse_filter(text: str) -> FileFilter:
     words, has_expression, expression = _split(text)
     marks: set[Mark] = set()
     larger = smaller = None
-    names = []
+    names: list[tuple[Callable[[str], object], bool]] = []
     for word in words:
         if word.startswith(":"):
             marks.update(_marks(word[1:]))
@@ -80,10 +83,7 @@ def parse_filter(text: str) -> FileFilter:
         else:
             names.append(_name(word))
     if has_expression:
-        try:
-            names.append((re.compile(expression), True))
-        except re.error as error:
-            raise ValueError(f"{expression!r} is no regular expression: {error}") from None
+        names.append((Expression(expression).found_in, True))
     return FileFilter(frozenset(marks), larger, smaller, tuple(names))
 
 
@@ -107,9 +107,9 @@ def _marks(words: str) -> list[Mark]:
     return found
 
 
-def _name(word: str) -> tuple[re.Pattern[str], bool]:
+def _name(word: str) -> tuple[Callable[[str], object], bool]:
     flags = re.IGNORECASE if word == word.lower() else re.NOFLAG
     if _WILD.isdisjoint(word):
-        return re.compile(re.escape(word.lstrip("/") if len(word) > 1 else word), flags), True
+        return re.compile(re.escape(word.lstrip("/") if len(word) > 1 else word), flags).search, True
     whole = "/" in word
-    return re.compile(r"\A" + translate(word.lstrip("/")), flags), whole
+    return re.compile(r"\A" + translate(word.lstrip("/")), flags).search, whole

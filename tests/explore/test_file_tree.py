@@ -129,10 +129,21 @@ def test_files_are_selected_with_the_directories_on_the_way() -> None:
     def fits(file: File) -> bool:
         return file.name == b"c"
 
-    chosen, count = tree.select(fits)
-    assert (chosen, count) == ({b"a", b"a/b", b"a/b/c"}, 1)
-    tree.chosen = chosen
+    assert tree.select(fits) == ({b"a", b"a/b", b"a/b/c"}, 1)
+    tree.chosen = {b"a", b"a/b", b"a/b/c"}
     assert [file.path for file in tree.children(tree.top())] == [b"a"]
     found = tree.find(b"a/b/c")
     assert found is not None and not tree.has_children(found)
     assert tree.find(b"a/nothing") is None
+
+
+def test_selecting_ends_when_it_is_cancelled() -> None:
+    seen: list[bytes] = []
+
+    def fits(file: File) -> bool:
+        seen.append(file.path)
+        return True
+
+    tree = FileTree(*tree_of([f(b"a"), f(b"b"), f(b"c")]))
+    assert tree.select(fits, cancelled=lambda: seen == [b"a", b"b"]) is None
+    assert seen == [b"a", b"b"]

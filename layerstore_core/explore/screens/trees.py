@@ -105,9 +105,9 @@ class TreeScreen(Screen[None]):
     def _select(self, tree: FileTree, path: bytes) -> None:
         """Find the files that fit, in a thread, and show the tree with them."""
         worker = get_current_worker()
-        chosen, count = tree.select(self._fits())
-        if not worker.is_cancelled:
-            self.app.call_from_thread(self._show_selected, tree, chosen, count, path)
+        found = tree.select(self._fits(), cancelled=lambda: worker.is_cancelled)
+        if found is not None and not worker.is_cancelled:
+            self.app.call_from_thread(self._show_selected, tree, *found, path)
 
     def _show_selected(self, tree: FileTree, chosen: set[bytes], count: int, path: bytes) -> None:
         tree.chosen = chosen if self.has_filter else None

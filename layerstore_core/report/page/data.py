@@ -1,7 +1,7 @@
 """The data of a page: a document in which texts mislead no reader, and lists are no longer than the page should be.
 
 It has the fields of the document, but `image.tree` is folded (see `layerstore_core.report.page.fold`), and lists may be
-shorter. `left_out` then says by how many entries.
+shorter. `left_out` then says by how many entries, and `version` is that of the program.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from layerstore_core._version import __version__
 from layerstore_core.report.page.fold import fold, length_of
 from layerstore_core.text import printable
 
@@ -30,9 +31,11 @@ _LISTS: Final[dict[str, tuple[int, Any]]] = {
     "store.rw_layers": (60_000, None),
     "store.snapshots": (100_000, None),
 }
-#: The most characters of a text, and of all texts of a layer's or a step's command.
+#: The most characters of a text, the fewest that a command is cut to, and the most of all layers together: an escaped
+#: character counts as six.
 _LONGEST: Final = 2000
-_ALL_COMMANDS: Final = 80_000
+_SHORTEST: Final = 150
+_ALL_LAYERS: Final = 150_000
 #: The most paths that a duplicate file is shown with.
 _PATHS: Final = 20
 _DEEPEST: Final = 12
@@ -45,11 +48,11 @@ def page_data(document: Mapping[str, Any]) -> dict[str, Any]:
         document: from `layerstore_core.report.document`; it is not changed.
     """
     left_out: dict[str, int] = {}
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"version": __version__}
     trees = []
     for key, value in document.items():
         if key not in ("image", "comparison", "store", "before"):
-            found[key] = value
+            found[key] = shown(value)
             continue
         part = found[key] = {}
         for name, inner in value.items():
@@ -91,8 +94,12 @@ def _shortened(path: str, rows: list[Any], left_out: dict[str, int]) -> list[Any
 
 def _layers(layers: list[Any]) -> list[Any]:
     """Return all layers: they are counted by their index. If there are very many, their commands are short."""
-    longest = _ALL_COMMANDS // (1 + len(layers))
-    return [{key: shown(value, longest=longest) for key, value in layer.items()} for layer in layers]
+    longest = _LONGEST
+    while True:
+        found = [{key: shown(value, longest=longest) for key, value in layer.items()} for layer in layers]
+        if longest < _SHORTEST or length_of(found) <= _ALL_LAYERS:
+            return found
+        longest //= 2
 
 
 def _config(config: Mapping[str, Any], left_out: dict[str, int]) -> dict[str, Any]:

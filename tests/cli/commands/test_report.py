@@ -102,7 +102,9 @@ def test_rules_of_the_configuration_count_unless_others_are_given(loaded: Run, t
     (file := tmp_path / "c.toml").write_text(
         '[report.max]\nlayers = 1\ngrowth = "1%"\n[report.fail_under]\nfiles = 1\n'
     )
-    assert "layers is 2" in loaded("--config", file, "report", "a:1", code=1).stderr
+    page = tmp_path / "page.html"
+    assert "layers is 2" in loaded("--config", file, "report", "a:1", "-o", page, code=1).stderr
+    assert '"given":"1","value":2,"limit":1,"passed":false' in page.read_text()
     loaded("--config", file, "report", "a:1", "--max", "layers=2")
     loaded("--config", file, "report", "a:1", "--max", "layers=off")
     loaded("--config", file, "report", "--store")

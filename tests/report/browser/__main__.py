@@ -67,7 +67,7 @@ def images() -> bytes:
     )
 
 
-def report(store: Path, *words: str) -> tuple[float, float, int]:
+def report(store: Path, *words: str, code: int = 0) -> tuple[float, float, int]:
     """Run `layerstore report` in a new process; return its seconds, those of the processor, and its bytes of memory."""
     start = time.monotonic()
     pid = subprocess.Popen(
@@ -75,7 +75,7 @@ def report(store: Path, *words: str) -> tuple[float, float, int]:
         env={**os.environ, "LAYERSTORE_ROOT": str(store), "LAYERSTORE_DRIVER": "vfs"},
     ).pid
     _, status, usage = os.wait4(pid, 0)
-    assert status == 0, words
+    assert os.waitstatus_to_exitcode(status) == code, words
     return time.monotonic() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss << 10
 
 
@@ -100,6 +100,8 @@ def main(directory: Path, browser: str) -> int:
         report(root, "shop/app:1", "shop/app:2", "-o", str(directory / "compare.html"))
         report(root, "hostile:1", "-o", str(directory / "hostile.html"))
         report(root, "--store", "-o", str(directory / "store.html"))
+        rules = ("--max", "wasted=1%", "--max", "layers=2", "--fail-under", "efficiency=20%")
+        report(root, "shop/app:1", *rules, "-o", str(directory / "rules.html"), code=1)
         for number in (1000, 10_000, 100_000):
             path = directory / f"entries-{number}.html"
             seconds, busy, memory = report(root, f"entries:{number}", "-o", str(path))

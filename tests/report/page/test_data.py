@@ -6,6 +6,7 @@ import copy
 import json
 from typing import Any
 
+import layerstore_core
 from layerstore_core.report.page.data import page_data, shown
 from layerstore_core.report.page.html import page
 
@@ -53,10 +54,18 @@ def test_a_store_of_very_many_images_fits_too(documents: dict[str, dict[str, Any
 def test_what_is_small_is_whole(documents: dict[str, dict[str, Any]]) -> None:
     data = page_data(documents["comparison"])
     assert data["left_out"] == {}
+    assert data["version"] == layerstore_core.__version__
     for key in ("visible", "wasted", "layers", "packages", "wasted_files"):
         assert data["image"][key] == documents["comparison"]["image"][key]
     assert len(data["image"]["tree"]) == len(documents["comparison"]["image"]["tree"])
     assert "rootfs" not in data["image"]["config"]
+
+
+def test_the_page_has_what_became_of_the_rules(documents: dict[str, dict[str, Any]]) -> None:
+    rules = page_data(documents["image"])["rules"]
+    assert [(one["given"], one["passed"]) for one in rules] == [("2", True), ("1%", False)]
+    assert rules == documents["image"]["rules"]
+    assert "rules" not in page_data(documents["comparison"])
 
 
 def test_the_largest_changes_of_a_comparison_stay(documents: dict[str, dict[str, Any]]) -> None:

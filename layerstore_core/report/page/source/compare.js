@@ -2,7 +2,7 @@
 
 import { h, section, bytes, signed, count, plural, choice } from "./dom.js";
 import { changeOf, grownBy } from "./tree.js";
-import { makeTable } from "./table.js";
+import { makeTable, reveal } from "./table.js";
 import { cards, valueOf, CHANGES } from "./image.js";
 
 const COMPLETE = "layerstore report --json has all.";
@@ -14,7 +14,7 @@ export function comparison(data) {
     return [name, difference(grown), `${form(before[key])} → ${form(after[key])}`, form !== bytes ? "" : grown > 0 ? "up" : grown < 0 ? "down" : ""];
   };
   const more = (number) => (number > 0 ? `+${count(number)}` : number < 0 ? `−${count(-number)}` : "±0");
-  const files = found.files.map((one) => ({ ...one, change: changeOf(one), grown: grownBy(one) }));
+  const files = found.files.map((one) => Object.assign(one, { change: changeOf(one), grown: grownBy(one) }));
   files.sort((a, b) => Math.abs(b.grown) - Math.abs(a.grown));
   const kinds = Object.keys(CHANGES).filter((kind) => files.some((one) => one.change === kind));
   const number = (kind) => files.filter((one) => one.change === kind).length;
@@ -49,6 +49,16 @@ export function comparison(data) {
     h("h3", {}, "Files"), kinds.length ? [filter, table.element] : h("p", { class: "none" }, "No file differs."),
     found.packages.length > 0 && [h("h3", {}, "Packages"), packages.element],
     found.config.length > 0 && [h("h3", {}, "Settings"), settings.element]);
+}
+
+/** What search can find of a comparison: what the second image does not have. */
+export function changed(found) {
+  const gone = found.files.filter((one) => one.kind === "deleted");
+  const packages = found.packages.filter((one) => one.kind === "deleted");
+  return [
+    ...gone.map((one) => ({ group: "went", text: one.path, detail: bytes(one.before || 0), weight: one.before || 0, go: () => reveal(one) })),
+    ...packages.map((one) => ({ group: "went", text: one.name, detail: one.before.join(", "), weight: 1e12, go: () => reveal(one) })),
+  ];
 }
 
 /** Bars to the right for directories that grew, and to the left for those that shrank. */

@@ -65,6 +65,16 @@ export function section(id, title, ...children) {
   return h("section", { id, "aria-labelledby": `${id}-title` }, h("h2", { id: `${id}-title` }, title), children);
 }
 
+/** Return a function that goes to a section. */
+export function jump(id) {
+  return () => {
+    const heading = document.getElementById(`${id}-title`);
+    heading.tabIndex = -1;
+    heading.scrollIntoView();
+    heading.focus();
+  };
+}
+
 /** Buttons of which one is chosen. */
 export function choice(label, options, chosen, choose) {
   const buttons = options.map(([value, text]) =>

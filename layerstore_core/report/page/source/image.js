@@ -1,9 +1,9 @@
 // The sections of one image.
 
-import { h, section, bytes, signed, count, percent, plural, time, choice } from "./dom.js";
+import { h, section, bytes, signed, count, percent, plural, time, choice, jump } from "./dom.js";
 import { decode, byLayer, byChange, pathOf } from "./tree.js";
 import { makeTreemap } from "./treemap.js";
-import { makeTable } from "./table.js";
+import { makeTable, reveal } from "./table.js";
 import { hueOf, swatch } from "./colours.js";
 
 const COMPLETE = "layerstore report --json has all.";
@@ -110,7 +110,7 @@ export function layers(image, pick, listen) {
   ], rows, { first: 40 });
   return section("layers", "Layers",
     h("div", { class: "stack", role: "group", "aria-label": "Written bytes of each layer, the base first" }, segments),
-    h("p", { class: "note" }, "Widths are written bytes; hatched is what later layers hide. Choose a layer to highlight its files above."), table.element);
+    h("p", { class: "note" }, "Widths are written bytes; hatched is what later layers hide.", image.layers.length > 1 && h("span", { class: "on-screen" }, " Choose a layer to highlight its files above.")), table.element);
 }
 
 function command(step) {
@@ -200,14 +200,8 @@ export function entries(image, view) {
       if (!child.folded) found.push({ group: child.children ? "directory" : "file", text: pathOf(child), detail: bytes(child.size), weight: child.size, go: () => view.find(child) });
     }
   }
-  const jump = (id) => () => {
-    const heading = document.getElementById(`${id}-title`);
-    heading.tabIndex = -1;
-    heading.scrollIntoView();
-    heading.focus();
-  };
-  image.packages.forEach((one) => found.push({ group: "package", text: one.name, detail: `${one.version} · ${bytes(one.size)}`, weight: 1e12 + one.size, go: jump("packages") }));
-  image.wasted_files.forEach((one) => found.push({ group: "wasted", text: one.path, detail: `${bytes(one.size)}, ${one.kind} by layer ${one.hidden_by}`, weight: one.size, go: jump("waste") }));
+  image.packages.forEach((one) => found.push({ group: "package", text: one.name, detail: `${one.version} · ${bytes(one.size)}`, weight: 1e12 + one.size, go: () => reveal(one) }));
+  image.wasted_files.forEach((one) => found.push({ group: "wasted", text: one.path, detail: `${bytes(one.size)}, ${one.kind} by layer ${one.hidden_by}`, weight: one.size, go: () => reveal(one) }));
   image.layers.forEach((one, index) => found.push({ group: `layer ${index}`, text: one.created_by || `layer ${index}`, detail: bytes(one.written), weight: one.written, go: jump("layers") }));
   return found;
 }

@@ -1,9 +1,9 @@
 // The sections of a store.
 
-import { h, section, bytes, count, percent, plural, time } from "./dom.js";
-import { ofStore, pathOf } from "./tree.js";
+import { h, section, bytes, count, percent, time } from "./dom.js";
+import { ofStore } from "./tree.js";
 import { makeTreemap } from "./treemap.js";
-import { makeTable } from "./table.js";
+import { makeTable, reveal } from "./table.js";
 import { cards } from "./image.js";
 
 const COMPLETE = "layerstore report --store --json has all.";
@@ -71,7 +71,11 @@ export function storeSections(store, leftOut) {
     store.rw_layers.length > 0 && section("writable", "Writable layers", writable.element),
     store.snapshots.length > 0 && section("snapshots", "Snapshots", snapshots.element),
   ];
-  const go = (node) => () => map.find(node);
-  const found = () => tree.children.flatMap((group) => group.children.map((node) => ({ group: group.name, text: node.name, detail: bytes(node.size), weight: node.size, go: go(node) })));
+  const found = () => [
+    ...store.images.map((one) => ({ group: "image", text: [...one.names, short(one.id)].join(" "), detail: bytes(one.size), weight: one.size, go: () => reveal(one) })),
+    ...store.layers.map((one) => ({ group: "layer", text: one.chain_id, detail: bytes(one.diff_size), weight: one.diff_size, go: () => reveal(one) })),
+    ...store.rw_layers.map((one) => ({ group: "writable layer", text: one.name, detail: one.size === null ? "" : bytes(one.size), weight: one.size || 0, go: () => reveal(one) })),
+    ...store.snapshots.map((one) => ({ group: "snapshot", text: one.key, detail: one.size === null ? "" : bytes(one.size), weight: one.size || 0, go: () => reveal(one) })),
+  ];
   return { elements, entries: found, start: () => map.load(tree) };
 }

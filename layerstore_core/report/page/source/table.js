@@ -1,13 +1,20 @@
-// A table that can be sorted, and that shows its first rows until all are asked for.
+// A table that can be sorted, that shows its first rows until all are asked for, and in which search finds rows.
 
 import { h, replace, count } from "./dom.js";
+
+const tables = new WeakMap();
+
+/** Show the table of a row, and the row in it. */
+export function reveal(row) {
+  tables.get(row)(row);
+}
 
 /**
  * @param columns objects with `title`, `cell` (returns what is shown) and, to be sorted by, `value`
  * @param rows the rows, in their first order
  */
 export function makeTable(caption, columns, rows, { first = 15, leftOut = 0, where = "" } = {}) {
-  let [by, direction, all] = [null, 1, false];
+  let [by, direction, all, marked] = [null, 1, false, null];
   const body = h("tbody");
   const under = h("div", { class: "under" });
   const heads = columns.map((column) => {
@@ -34,7 +41,7 @@ export function makeTable(caption, columns, rows, { first = 15, leftOut = 0, whe
       else head.removeAttribute("aria-sort");
     });
     const shown = all ? sorted : sorted.slice(0, first);
-    replace(body, shown.map((row) => h("tr", {}, columns.map((column) =>
+    replace(body, shown.map((row) => h("tr", { class: row === marked ? "marked" : null }, columns.map((column) =>
       h("td", { class: [column.number ? "number" : "", column.class || ""].join(" ").trim() || null }, column.cell(row))))));
     replace(under,
       rows.length > shown.length && h("button", { type: "button", class: "more", onclick: () => {
@@ -45,6 +52,17 @@ export function makeTable(caption, columns, rows, { first = 15, leftOut = 0, whe
     if (!rows.length) replace(body, h("tr", {}, h("td", { colspan: String(columns.length), class: "none" }, "None.")));
   }
 
+  function find(row) {
+    [marked, all] = [row, true];
+    draw();
+    // A filter may have taken the row away.
+    const line = body.querySelector("tr.marked") || element;
+    line.tabIndex = -1;
+    line.scrollIntoView({ block: "center" });
+    line.focus({ preventScroll: true });
+  }
+
+  rows.forEach((row) => tables.set(row, find));
   draw();
   return {
     element,

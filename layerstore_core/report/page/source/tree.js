@@ -1,5 +1,7 @@
 // The trees that treemaps show. A node has a name, a size, and either a layer or children.
 
+import { plural } from "./dom.js";
+
 /** Decode the rows of `image.tree`, which are described in `fold.py`. */
 export function decode(rows) {
   const root = directory("", null);
@@ -11,7 +13,7 @@ export function decode(rows) {
       way[depth] = directory(name, parent);
       parent.children.push(way[depth]);
     } else if (name === 0) {
-      parent.children.push({ name: `${count} smaller files`, size, layer, count, folded: true, parent });
+      parent.children.push({ name: plural(count, "smaller file"), size, layer, count, folded: true, parent });
     } else {
       parent.children.push({ name, size, layer, count: 1, parent });
     }

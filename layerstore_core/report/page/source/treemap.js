@@ -57,7 +57,7 @@ export function makeTreemap({ label, paint, describe, rootName = "/", itemNoun =
     map.setAttribute("aria-label", `${label}: ${titleOf(here)}. Arrow keys move, Enter opens a directory, Escape goes up.`);
     const top = hierarchy(cut(here, here.size / (width * height) * SMALLEST * 4, 0)).sum((one) => (one.children ? 0 : one.size));
     treemap().tile(treemapSquarify.ratio(1.3)).size([width, height]).round(true).paddingInner(2)
-      .paddingTop((one) => (one.depth ? (one.y1 - one.y0 > 44 && one.x1 - one.x0 > 30 ? HEAD : 2) : 0))
+      .paddingTop((one) => (one.depth ? (makeHead(one) ? HEAD : 2) : 0))
       .paddingRight((one) => (one.depth ? 2 : 0)).paddingBottom((one) => (one.depth ? 2 : 0)).paddingLeft((one) => (one.depth ? 2 : 0))(top);
     const tiles = document.createDocumentFragment();
     let first = true;
@@ -65,13 +65,25 @@ export function makeTreemap({ label, paint, describe, rootName = "/", itemNoun =
       const [w, t] = [one.x1 - one.x0, one.y1 - one.y0];
       if (!one.depth || w < 3 || t < 3) return;
       // Where padding leaves no room, d3 puts tiles over the edge.
-      if (one.x1 > one.parent.x1 || one.y1 > one.parent.y1) return;
-      if (one.parent.depth && (one.parent.x1 - one.parent.x0 < 16 || one.parent.y1 - one.parent.y0 < 16)) return;
+      const edge = one.parent.depth ? 2 : 0;
+      if (one.x1 > one.parent.x1 - edge || one.y1 > one.parent.y1 - edge) return;
+      if (one.parent.depth && !isOpen(one.parent)) return;
       tiles.append(tile(one, w, t, one.depth === 1 && first));
       if (one.depth === 1) first = false;
     });
     map.append(tiles);
     if (!here.children.some((one) => one.size)) map.append(h("p", { class: "none" }, "There are no bytes here."));
+  }
+
+  /** Whether there is room for what is in a tile. */
+  function isOpen(one) {
+    return Boolean(one.children && one.children.length) && one.x1 - one.x0 >= 16 && one.y1 - one.y0 >= 16;
+  }
+
+  /** Note whether there is room for a name above what is in a tile: asked later, rounding might change the answer. */
+  function makeHead(one) {
+    one.head = one.y1 - one.y0 > 44 && one.x1 - one.x0 > 36;
+    return one.head;
   }
 
   /** A copy of a tree without what is too small or too deep to see. */
@@ -91,13 +103,13 @@ export function makeTreemap({ label, paint, describe, rootName = "/", itemNoun =
 
   function tile(one, w, t, first) {
     const node = one.data.node;
-    const open = one.children && one.children.length;
+    const open = isOpen(one);
     const { kind, hue } = open ? { kind: "box" } : paint(node);
     const faint = dimmed !== null && !open && node.layer !== dimmed;
     const top = one.depth === 1;
     const classes = ["tile", kind, open ? "open" : "", faint ? "faint" : "", node === marked ? "marked" : "", node.children ? "dir" : ""];
     const words = node.title && w > 160 ? `${node.name} · ${node.title}` : node.name;
-    const text = w > 34 && t > 15;
+    const text = w > 34 && (open ? one.head : t > 15);
     const props = {
       class: classes.filter(Boolean).join(" "),
       css: { left: `${one.x0}px`, top: `${one.y0}px`, width: `${w}px`, height: `${t}px`, ...(hue === undefined ? {} : { "--hue": String(hue) }) },

@@ -47,7 +47,7 @@ real: $(VENV)/.ready  ## a whole Debian, loaded by us and by Docker: takes minut
 # They are no part of the gate: Go and the sources of the engines are 150 MB of packages, and building and running take
 # minutes. As root, what is missing is installed first.
 SUITES := bridges/containerd/tests/suite/containerd_suite.py bridges/docker/tests/suite/graphtest.py
-ENGINES := $(SUITES) bridges/containerd/tests/real bridges/docker/tests/real_dockerd.py
+ENGINES := $(SUITES) bridges/containerd/tests/real bridges/docker/tests/real_dockerd.py tests/report/real_images.py
 engines: $(VENV)/.ready  ## the engines' own test suites over our servers, and all tests with real engines: takes minutes, root and Debian
 	[ "$$(id -u)" != 0 ] || .ci/packages engines
 	LAYERSTORE_TEST_STRICT=1 LAYERSTORE_TEST_ENGINES=all $(BIN)/python -m pytest $(ENGINES) $(PYTEST_ARGS)

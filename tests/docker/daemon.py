@@ -86,15 +86,15 @@ class Daemon:
         """Return the errors of layers or images that the daemon has logged."""
         return errors_of_layers(self.log(), self._directory)
 
-    def __call__(self, *args: str | Path, stdin: bytes = b"") -> bytes:
-        """Run the client. Return its standard output."""
+    def __call__(self, *args: str | Path, stdin: bytes = b"", seconds: float = _PATIENCE) -> bytes:
+        """Run the client for so many seconds at most. Return its standard output."""
         environment = {**os.environ, "DOCKER_HOST": f"unix://{self._socket}", "DOCKER_BUILDKIT": "0"}
         done = subprocess.run(
             ["docker", *map(str, args)],
             input=stdin,
             capture_output=True,
             env=environment,
-            timeout=_PATIENCE,
+            timeout=seconds,
             check=False,
         )
         assert done.returncode == 0, (args, done.stderr.decode(), self.log()[-2000:])

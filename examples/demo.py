@@ -118,10 +118,8 @@ def run(layerstore: Command, scratch: Path) -> None:
     title("A full check; then all layers are removed")
     layerstore("check", "--full")
     layerstore("rw", "rm", "work")
-    for line in layerstore("rm", committed).splitlines():
-        print(line)
-    layerstore("rm", upper)
-    layerstore("rm", base)
+    for chain in (committed, upper, base):
+        print(layerstore("rm", chain), end="")
     left = layerstore.json("info")
     print_table(rows)
     if not all(row.same for row in rows):

@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 
 from layerstore_core import LayerStore
+from tests import tars
+from tests.across.chains import f
 from tests.explore.conftest import HOSTILE
+from tests.store.layers import register
 
 pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
 _SECONDS = 30
@@ -95,6 +98,32 @@ def test_real_keys_explore_an_image(terminal: Terminal, store: LayerStore, tmp_p
     terminal.keys("Enter")
     # What it says then is shown for some seconds only, and is a matter of test_screens.
     _wait_for_file(tmp_path / "motd", b"good bye\n" * 50, terminal)
+    terminal.keys("q")
+    terminal.wait_for("ended with 0")
+
+
+def test_real_keys_explore_a_store_and_remove_what_nothing_refers_to(terminal: Terminal, store: LayerStore) -> None:
+    with register(store, tars.tar(f(b"alone", b"x" * 10))) as alone:
+        chain = alone.chain_id
+    terminal.start("--store", root=store.root)
+    terminal.wait_for("4 layers", "app:1", "app:2", "nothing refers to it", "Totals")
+    terminal.keys("C")
+    terminal.wait_for("What gc would remove", chain.hex)
+    terminal.keys("q")
+    terminal.wait_for("Remove the 1 objects", "y yes")
+    terminal.keys("n")
+    terminal.wait_for("nothing refers to it")
+    terminal.keys("C")
+    terminal.wait_for("What gc would remove", chain.hex)
+    terminal.keys("q")
+    terminal.wait_for("y yes")
+    terminal.keys("y")
+    assert "nothing refers to it" not in terminal.wait_for("3 layers", "app:2")
+    assert not store.has_layer(chain)
+    terminal.keys("G", "Enter")
+    terminal.wait_for("Layers of app:2", "etc/")
+    terminal.keys("q")
+    terminal.wait_for("3 layers")
     terminal.keys("q")
     terminal.wait_for("ended with 0")
 

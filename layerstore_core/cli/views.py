@@ -19,15 +19,8 @@ if TYPE_CHECKING:
     from layerstore_core.view.nodes import Node
     from layerstore_core.view.tree import TreeView
 
-#: Words for types in JSON answers, which do not change, and the letters of `ls -l`, by the name of an `EntryType`.
-_TYPES: Final = {
-    "FILE": ("file", "-"),
-    "DIR": ("directory", "d"),
-    "SYMLINK": ("symlink", "l"),
-    "CHAR": ("char", "c"),
-    "BLOCK": ("block", "b"),
-    "FIFO": ("fifo", "p"),
-}
+#: The letters of `ls -l` for types.
+_LETTERS: Final = {"file": "-", "directory": "d", "symlink": "l", "char": "c", "block": "b", "fifo": "p"}
 
 
 @dataclass(frozen=True)
@@ -70,7 +63,7 @@ class OpenView:
 
 def metadata_document(node: Node) -> dict[str, Any]:
     """Return the metadata of a file as a JSON object."""
-    kind = _TYPES[node.type.name][0]
+    kind = node.type.word
     return {
         "type": kind,
         "mode": f"{node.mode:04o}",
@@ -135,7 +128,7 @@ def long_lines_of(files: Sequence[tuple[bytes, Node]]) -> list[str]:
     return columns(
         [
             (
-                _TYPES[node.type.name][1] + _permissions(node.mode),
+                _LETTERS[node.type.word] + _permissions(node.mode),
                 f"{node.uid}:{node.gid}",
                 f"{node.devmajor},{node.devminor}" if node.type.name in ("CHAR", "BLOCK") else str(node.size),
                 time_text(node.mtime_ns),

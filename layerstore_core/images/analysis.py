@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from layerstore_core.base.digests import ChainID, DiffID, ImageID, chain_ids
 from layerstore_core.images.formats.documents import ConfigDocument
-from layerstore_core.images.image import text_of
+from layerstore_core.images.history import Step, steps_of
 from layerstore_core.view.analysis.duplicates import Duplicates, find_duplicates
 from layerstore_core.view.analysis.layers import AnalyzedLayer, TreeAnalysis, analyze_layers
 from layerstore_core.view.analysis.sizes import Sum, directory_sums
@@ -119,13 +119,10 @@ def analyze_view(view: TreeView, config: ConfigDocument, image_id: ImageID, *, n
 
 def layer_steps(config: ConfigDocument, layers: Sequence[AnalyzedLayer]) -> tuple[LayerStep, ...]:
     """Return the layers of an image with the steps of its history; steps that have made no layer are left out."""
-    recorded = config.document.get("history")
-    steps = [one for one in recorded if isinstance(one, dict)] if isinstance(recorded, list) else []
-    makers = [one for one in steps if not one.get("empty_layer")]
+    makers = {step.layer: step for step in steps_of(config)}
     found = []
     chains = chain_ids(config.diff_ids)
     for number, (chain_id, diff_id, analysis) in enumerate(zip(chains, config.diff_ids, layers, strict=True)):
-        step = makers[number] if number < len(makers) else {}
-        created, created_by, comment = (text_of(step, key) for key in ("created", "created_by", "comment"))
-        found.append(LayerStep(chain_id, diff_id, created, created_by, comment, analysis))
+        step = makers.get(number, Step())
+        found.append(LayerStep(chain_id, diff_id, step.created, step.created_by, step.comment, analysis))
     return tuple(found)

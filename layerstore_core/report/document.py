@@ -14,6 +14,7 @@ from layerstore_core.base.digests import chain_ids
 from layerstore_core.base.times import time_of
 from layerstore_core.diff.change import ChangeKind
 from layerstore_core.images.formats.platforms import Platform
+from layerstore_core.images.history import steps_of
 from layerstore_core.images.image import text_of
 from layerstore_core.tar.entry import EntryType
 from layerstore_core.view.analysis.waste import offenders
@@ -30,14 +31,6 @@ if TYPE_CHECKING:
 SCHEMA: Final = 1
 Document: TypeAlias = dict[str, Any]
 
-_TYPES: Final = {
-    EntryType.FILE: "file",
-    EntryType.DIR: "directory",
-    EntryType.SYMLINK: "symlink",
-    EntryType.CHAR: "char",
-    EntryType.BLOCK: "block",
-    EntryType.FIFO: "fifo",
-}
 _KINDS: Final = {ChangeKind.ADD: "added", ChangeKind.MODIFY: "changed", ChangeKind.DELETE: "deleted"}
 
 
@@ -96,7 +89,7 @@ def image_document(analysis: ImageAnalysis) -> Document:
             }
             for step in analysis.layers
         ],
-        "history": history(analysis.config.document),
+        "history": [step._asdict() for step in steps_of(analysis.config)],
         "places": [
             {
                 "path": path_of(place.path) + ("/" if place.directory else ""),
@@ -153,19 +146,6 @@ def _summary(analysis: ImageAnalysis) -> Document:
     }
 
 
-def history(config: Mapping[str, Any]) -> list[Document]:
-    """Return all steps of an image's history, the first one first, each with the index of the layer that it made."""
-    recorded = config.get("history")
-    steps = [one for one in recorded if isinstance(one, dict)] if isinstance(recorded, list) else []
-    found, layer = [], 0
-    for step in steps:
-        empty = bool(step.get("empty_layer"))
-        texts = {key: text_of(step, key) for key in ("created", "created_by", "comment")}
-        found.append({**texts, "layer": None if empty else layer})
-        layer += not empty
-    return found
-
-
 def tree_document(root: Node) -> list[Document]:
     """Return the files of a tree, parents first; in a directory first the files, then the directories, each by name.
 
@@ -191,7 +171,7 @@ def tree_document(root: Node) -> list[Document]:
             size = node.size
             if node.linked:
                 counted.add(id(node))
-        found.append({"path": path or "/", "type": _TYPES[node.type], "size": size, "layer": max(node.layer, 0)})
+        found.append({"path": path or "/", "type": node.type.word, "size": size, "layer": max(node.layer, 0)})
         sums.append(size)
         parents.append(parent)
         if node.is_directory:

@@ -29,6 +29,14 @@ class EntryType(Enum):
     #: A GNU volume label or multi-volume continuation: no file is made for it.
     VOLUME = "volume header"
 
+    @property
+    def word(self) -> str:
+        """The word for the type of a file in JSON answers, which does not change."""
+        return _WORDS.get(self.name, self.value)
+
+
+_WORDS: Final = {"SYMLINK": "symlink", "CHAR": "char", "BLOCK": "block"}
+
 
 @dataclass(slots=True)
 class TarEntry:

@@ -13,7 +13,6 @@ from layerstore_core import InvalidLayer
 from layerstore_core.images import Images
 from layerstore_core.report.document import (
     config_changes,
-    history,
     package_changes,
     tree_document,
 )
@@ -133,13 +132,6 @@ def test_the_sizes_of_a_tree_are_those_of_its_directories(layers: list[list[Entr
         assert (one["type"] == "directory") is node.is_directory
         if node.is_directory:
             assert one["size"] == sums[id(node)].size
-
-
-def test_steps_without_a_layer_have_no_index() -> None:
-    steps = [{"created_by": "a"}, {"created_by": "b", "empty_layer": True}, {"created_by": "c"}, "nonsense"]
-    found = [(one["created_by"], one["layer"]) for one in history({"history": steps})]
-    assert found == [("a", 0), ("b", None), ("c", 1)]
-    assert history({}) == history({"history": 7}) == []
 
 
 def test_packages_of_several_versions_are_compared_together() -> None:

@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice, takewhile
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from layerstore_core.base.arguments import check_stream, check_type
 from layerstore_core.base.digests import ImageID
@@ -31,7 +31,8 @@ from layerstore_core.images.details import ImageDetails, details_of
 from layerstore_core.images.filters import ImageFilter
 from layerstore_core.images.formats.documents import ConfigDocument
 from layerstore_core.images.formats.platforms import Platform
-from layerstore_core.images.image import HistoryEntry, Image, text_of
+from layerstore_core.images.history import steps_of
+from layerstore_core.images.image import HistoryEntry, Image
 from layerstore_core.images.keep.groups import find_by_digest, for_platform, members_of_names, names_of_images
 from layerstore_core.images.keep.outgoing import annotations_of, choose, copy_origin
 from layerstore_core.images.output import BinaryWriter
@@ -159,20 +160,15 @@ class Images(Making, Deriving, Trees, Remote):
             LayerDoesNotExist: a layer is missing.
         """
         image = self._image_of(image)
-        chain_ids = iter(image.chain_ids)
+        chain_ids = image.chain_ids
         steps = []
-        recorded: Sequence[Mapping[str, Any]] = image.config.document.get("history") or ({},) * len(image.diff_ids)
-        for step in recorded:
-            chain_id = None if step.get("empty_layer") else next(chain_ids, None)
+        for step in steps_of(image.config):
+            chain_id = None if step.layer is None else chain_ids[step.layer]
             size = 0
             if chain_id is not None:
                 with self._store.get(chain_id) as layer:
                     size = layer.diff_size
-            steps.append(
-                HistoryEntry(
-                    text_of(step, "created"), text_of(step, "created_by"), text_of(step, "comment"), chain_id, size
-                )
-            )
+            steps.append(HistoryEntry(step.created, step.created_by, step.comment, chain_id, size))
         return steps[::-1]
 
     def view(self, image: Image | str) -> TreeView:

@@ -27,9 +27,7 @@ class Duplicates(NamedTuple):
         return self.size * (len(self.paths) - 1)
 
 
-def find_duplicates(
-    view: TreeView, *, read: bool = True, before_file: Callable[[], None] | None = None
-) -> tuple[Duplicates, ...]:
+def find_duplicates(view: TreeView, *, before_file: Callable[[], None] | None = None) -> tuple[Duplicates, ...]:
     """Return the files of a view that have the same content, those that waste most first.
 
     Files of the same size and checksum are read, and compared by their sha256, unless their digests are known. Empty
@@ -37,7 +35,6 @@ def find_duplicates(
 
     Args:
         view: the view.
-        read: whether contents may be read. If not, as of an image in a registry, only files with known digests count.
         before_file: called before each file is read. What it raises ends the search.
 
     Raises:
@@ -51,8 +48,6 @@ def find_duplicates(
     found = []
     for same_size in _groups(files.values(), lambda node: node.size):
         for candidates in _groups(same_size, lambda node: view.digest(node) or node.crc):
-            if not (read or view.digest(candidates[0][1])):
-                continue
             found += [
                 Duplicates(same[0][1].size, tuple(sorted(path for path, _ in same)))
                 for same in _groups(candidates, lambda node: _sha256(view, node, before_file))

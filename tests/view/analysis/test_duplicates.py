@@ -43,10 +43,3 @@ def test_only_what_may_be_the_same_is_read(store: LayerStore) -> None:
         with mock.patch.object(view, "chunks", lambda node: read.append(node.name) or real(node)):
             assert find_duplicates(view) == (Duplicates(5, (b"a", b"c")),)
     assert sorted(read) == [b"a", b"c"]
-
-
-def test_without_reading_only_known_digests_count() -> None:
-    view = view_of([f(b"a", b"1"), f(b"b", b"1"), f(b"c", b"1")])
-    assert find_duplicates(view, read=False) == ()
-    with mock.patch.object(view, "digest", lambda node: b"" if node is dict(view.walk())[b"c"] else b"digest"):
-        assert find_duplicates(view, read=False) == (Duplicates(1, (b"a", b"b")),)

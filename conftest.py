@@ -30,6 +30,7 @@ from hypothesis import HealthCheck, settings
 
 from layerstore_core.base.kernels import VARIABLE
 from layerstore_core.conformance.plugin import group_of
+from tests.in_gate import SHORT
 
 settings.register_profile("default", max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", settings.get_profile("default"), max_examples=3000)
@@ -45,7 +46,6 @@ BUNDLE = 20
 LONGEST_NAME = 100
 #: The module whose tests run now.
 MODULE = pytest.StashKey[Path]()
-SHORT = os.environ.get("LAYERSTORE_TEST_SHORT", "") not in ("", "0")
 STRICT = os.environ.get("LAYERSTORE_TEST_STRICT", "") not in ("", "0")
 
 

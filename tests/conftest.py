@@ -23,7 +23,7 @@ from layerstore_core.base.kernels import engine
 from tests import in_memory
 from tests.directories import new_directory
 from tests.driver_roots import btrfs_file_system, remove_root, why_not
-from tests.in_gate import in_gate
+from tests.in_gate import GATE_DRIVERS, in_gate
 from tests.ordinary_users import OrdinaryUsers, why_no_users
 from tests.quick_program import quick_program as quick_program_in
 from tests.registry.fake_registry import FakeRegistry
@@ -42,7 +42,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="needs the rights of root: owners, devices, mounts, other users"))
 
 
-@pytest.fixture(params=in_gate("vfs", "overlay2"))
+@pytest.fixture(params=in_gate(*GATE_DRIVERS))
 def driver(request: pytest.FixtureRequest) -> str:
     """Return the name of each driver in turn. A module whose tests do not depend on the driver overrides this."""
     name: str = request.param

@@ -156,11 +156,14 @@ def grown(
 
 
 @pytest.mark.parametrize("driver", in_gate("vfs"), indirect=True)
-@pytest.mark.parametrize("depth", [1, 10], ids=["bases", "chains"])
+@pytest.mark.parametrize(
+    "depth", [pytest.param(1, id="bases"), pytest.param(10, id="chains", marks=pytest.mark.nightly)]
+)
 def test_no_operation_grows_faster_than_the_layers(tmp_path: Path, store_root: Path, driver: str, depth: int) -> None:
     assert grown(tmp_path, store_root, driver, depth, STEPS) == {}
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("driver", ["vfs"], indirect=True)
 def test_a_deletion_that_lists_all_records_exceeds_the_growth(
     tmp_path: Path, store_root: Path, driver: str, monkeypatch: pytest.MonkeyPatch
@@ -182,6 +185,7 @@ def test_no_operation_grows_faster_than_the_images(tmp_path: Path, store_root: P
     assert grown(tmp_path, store_root, driver, 1, OF_IMAGES, sizes) == {}
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("driver", ["vfs"], indirect=True)
 def test_a_removal_that_reads_all_images_again_exceeds_the_growth(
     tmp_path: Path, store_root: Path, driver: str, monkeypatch: pytest.MonkeyPatch

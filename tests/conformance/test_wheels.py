@@ -114,7 +114,7 @@ def environment(shared_environment) -> Iterator[Environment]:
     assert shared_environment.installed == before
 
 
-@pytest.mark.parametrize("name", in_gate("minimal", of=EXAMPLES))
+@pytest.mark.parametrize("name", in_gate(of=EXAMPLES))
 def test_an_example_passes_from_its_wheel(environment, tmp_path, name: str) -> None:
     if name == "erofs" and os.geteuid() != 0:
         pytest.skip("mounting needs the rights of root")

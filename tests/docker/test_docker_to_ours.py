@@ -63,7 +63,7 @@ def changes(store: LayerStore, name: str) -> list[str]:
         return sorted(os.fsencode(str(change)).decode("utf-8", "replace") for change in rw.changes())
 
 
-@pytest.mark.parametrize("driver", in_gate("overlay2", "btrfs"), indirect=True)
+@pytest.mark.parametrize("driver", in_gate("overlay2"), indirect=True)
 def test_layerstore_opens_a_root_of_docker(driver: str, store_root: Path, tmp_path: Path) -> None:
     root = store_root
     names = ("app:1", "sibling:2", "imported:1", "built:1", "scratch:1", "committed:1")

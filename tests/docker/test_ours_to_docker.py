@@ -53,7 +53,7 @@ def names_in(tree: bytes) -> dict[str, tuple[str, int, int, int, int, str]]:
         }
 
 
-@pytest.mark.parametrize("driver", in_gate("overlay2", "btrfs"), indirect=True)
+@pytest.mark.parametrize("driver", in_gate("overlay2"), indirect=True)
 def test_docker_opens_a_root_of_layerstore(driver: str, store_root: Path) -> None:
     root = store_root
     with open_store(root, driver) as store:

@@ -24,7 +24,11 @@ def on(file_system: str, driver: str, *marks: pytest.MarkDecorator) -> object:
 
 @pytest.mark.parametrize(
     ("file_system", "driver"),
-    [on("ext4", "vfs", pytest.mark.nightly), on("ext4-writeback", "overlay2"), on("btrfs", "btrfs")],
+    [
+        on("ext4", "vfs", pytest.mark.nightly),
+        on("ext4-writeback", "overlay2"),
+        on("btrfs", "btrfs", pytest.mark.nightly),
+    ],
 )
 def test_power_cuts_at_each_flush_and_in_between(file_system, driver):
     """In the short form, the power is cut at each flush next to a promise or a driver's call, and some of the others.

@@ -30,9 +30,9 @@ from layerstore_core.errors import LayerStoreError
 from layerstore_core.images import Images
 from layerstore_core.maintenance.check import check_store, repair
 from layerstore_core.maintenance.gc import collect_garbage
-from tests.driver_roots import DRIVERS, mounts_below
+from tests.driver_roots import mounts_below
 from tests.images.archives import ImageSpec, docker_archive
-from tests.in_gate import in_gate
+from tests.in_gate import RUN_DRIVERS
 from tests.reliability.thorough import THOROUGH
 from tests.store.layers import BASE, MIDDLE, TOP, export, names_of, register, tar_of
 
@@ -83,8 +83,8 @@ def places_for_links(root: Path, driver: str) -> list[Path]:
         kinds.setdefault(IDS.sub("*", str(path.relative_to(root))), []).append(path)
     own = sorted(kind for kind in kinds if kind.startswith(driver))
     common = sorted(kinds.keys() - set(own))
-    which = DRIVERS.index(driver)
-    return [kinds[kind][which % len(kinds[kind])] for kind in own + common[which :: len(DRIVERS)]]
+    which = RUN_DRIVERS.index(driver)
+    return [kinds[kind][which % len(kinds[kind])] for kind in own + common[which :: len(RUN_DRIVERS)]]
 
 
 def plant_link(place: Path, outside: Path) -> None:
@@ -187,7 +187,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("planted", PLANTED, ids=lambda planted: planted.__name__[6:])
 
 
-@pytest.mark.parametrize("driver", in_gate("overlay2"), indirect=True)
 def test_no_operation_follows_what_replaces_a_component(open_store, store_root, tmp_path, planted, driver):
     """One test for all components of a store: they are known only after the store was filled."""
     fill(open_store)

@@ -18,7 +18,8 @@ import pytest
 from layerstore_core import LayerStore
 from layerstore_core.maintenance.check import check_store
 from layerstore_core.maintenance.gc import collect_garbage
-from tests.driver_roots import DRIVERS, mounts_below
+from tests.driver_roots import mounts_below
+from tests.in_gate import RUN_DRIVERS
 from tests.reliability.thorough import THOROUGH
 from tests.store.faults import FaultySystem, around
 from tests.store.layers import BASE, MIDDLE, export, names_of, register, tree, warm
@@ -63,7 +64,7 @@ class Survivor:
 
     def steps(self) -> Iterator[int]:
         """Yield the numbers of the steps to be tried with the driver."""
-        return count() if THOROUGH else count(DRIVERS.index(self._driver), len(DRIVERS))
+        return count() if THOROUGH else count(RUN_DRIVERS.index(self._driver), len(RUN_DRIVERS))
 
     def kill_at_step(self, work, step):
         """Run work in a child that dies at its system call number `step`; return whether it died."""

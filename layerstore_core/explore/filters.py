@@ -2,8 +2,8 @@
 
 - `added`, `changed`, `deleted`, `moved`, `same` with a colon before them (`:added,moved`): what was done to it.
 - `>1M`, `<10k`: its size; of a directory nothing is measured, only files fit.
-- `~EXPRESSION`: a regular expression of `layerstore_core.explore.expressions`, found somewhere in the path. It takes
-  the rest of the line, and capital letters matter.
+- `~EXPRESSION`: a regular expression of RE2, found somewhere in the path. It takes the rest of the line, and capital
+  letters matter. Python's own engine would stop the whole program for some expressions, such as `(a*)*b`.
 - any other word: a name. With `*`, `?` or `[` it is a pattern for the whole name, or, with a slash, for the whole path;
   otherwise a part of the path. Without capital letters, capital letters do not matter.
 """
@@ -18,11 +18,12 @@ from fnmatch import translate
 from typing import Final
 
 from layerstore_core.base.units import parse_size
-from layerstore_core.explore.expressions import Expression
 from layerstore_core.explore.file_tree import File
 from layerstore_core.explore.marks import Mark
 
 _WILD: Final = frozenset("*?[")
+#: The memory that an expression may take, in bytes.
+_MOST_MEMORY: Final = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def parse_filter(text: str) -> FileFilter:
         else:
             names.append(_name(word))
     if has_expression:
-        names.append((Expression(expression).found_in, True))
+        names.append((_expression(expression), True))
     return FileFilter(frozenset(marks), larger, smaller, tuple(names))
 
 
@@ -105,6 +106,30 @@ def _marks(words: str) -> list[Mark]:
     if not found:
         raise ValueError(f"a kind is missing after the colon: write {', '.join(mark.value for mark in Mark)}")
     return found
+
+
+def _expression(text: str) -> Callable[[str], object]:
+    """Return a function that looks for a regular expression in a path; of other bytes than UTF-8 each is a `?` there.
+
+    Raises:
+        ValueError: it is no expression, or RE2 is not installed.
+    """
+    try:
+        import re2
+    except ImportError:
+        needed = "pip install 'layerstore-core[explore]'"
+        raise ValueError(f"a filter with a regular expression needs the package google-re2: {needed}") from None
+    options = re2.Options()
+    options.log_errors = False
+    options.max_mem = _MOST_MEMORY
+    try:
+        expression = re2.compile(text, options)
+    except UnicodeEncodeError:
+        raise ValueError(f"{text!r} is no regular expression: it is not UTF-8") from None
+    except re2.error as error:
+        (why,) = error.args
+        raise ValueError(f"{text!r} is no regular expression: {why.decode('utf-8', 'replace')}") from None
+    return lambda path: expression.search(path.encode("utf-8", "replace"))
 
 
 def _name(word: str) -> tuple[Callable[[str], object], bool]:

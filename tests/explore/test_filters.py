@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +24,13 @@ LAYERS = (
 def fitting(text: str) -> list[str]:
     chosen = parse_filter(text)
     return [file.path.decode("latin-1") for file in FileTree(*tree_of(*LAYERS)).walk() if chosen.fits(file)]
+
+
+def found(expression: str, path: bytes) -> bool:
+    """Return whether a regular expression is found in a path."""
+    ((found_in, whole),) = parse_filter("~" + expression).names
+    assert whole
+    return bool(found_in(os.fsdecode(path)))
 
 
 @pytest.mark.parametrize(
@@ -61,6 +71,41 @@ def test_an_empty_filter_is_false_and_fits_all() -> None:
 def test_a_word_that_is_wrong_is_explained(text: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         parse_filter(text)
+
+
+@pytest.mark.parametrize(
+    ("expression", "path"),
+    [
+        ("(a*)*b", b"a" * 4096),
+        ("(a|aa)+$", b"a" * 4096 + b"b"),
+        ("(.*)*(.*)*(.*)*x", b"a/" * 2048),
+        ("a?" * 60 + "a" * 60, b"a" * 59),
+    ],
+    ids=range(4),
+)
+def test_no_expression_takes_for_ever(expression: str, path: bytes) -> None:
+    # Python's engine would take longer than anybody waits. The time limit of the suite would say so.
+    assert not found(expression, path)
+
+
+def test_bytes_that_are_not_utf_8_are_question_marks_to_an_expression() -> None:
+    assert found(r"^a\?b$", b"a\xffb")
+    assert found("^a.é$", b"a\xff\xc3\xa9")
+
+
+@pytest.mark.parametrize(
+    ("expression", "why"),
+    [("(", r"missing \)"), (r"(a)\1", "invalid escape sequence"), ("(?=a)", "invalid perl"), ("\udcff", "not UTF-8")],
+)
+def test_what_is_wrong_with_an_expression_is_said(expression: str, why: str) -> None:
+    with pytest.raises(ValueError, match=f"is no regular expression: .*{why}"):
+        parse_filter("~" + expression)
+
+
+def test_an_expression_without_the_extra_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "re2", None)
+    with pytest.raises(ValueError, match=r"needs the package google-re2: pip install 'layerstore-core\[explore\]'"):
+        parse_filter("~a")
 
 
 @given(text=st.text(max_size=30))

@@ -411,6 +411,7 @@ class DiffTests(ConformanceTests):
         bench.driver.close()
         bench.driver.close()
         assert not bench.mounts(), f"after close there is still mounted: {bench.mounts()}"
+        bench.reopen()  # for the removal of the layers at the end
 
     def test_a_diff_read_in_pieces(self, bench: DriverRig) -> None:
         """The stream of `diff` has the same bytes whether it is read in small pieces or at once.

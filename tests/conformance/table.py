@@ -3,7 +3,7 @@
 `python -m tests.conformance.table` tests each mutant with its own group. `python -m tests.conformance.table all` tests
 each, and the correct driver, with every group: the cross run, which takes an hour of processor time. `--root DIRECTORY`
 says where, and `--processes N` how many at once. An interrupted cross run goes on where it was: `--results FILE` has
-what was found so far.
+what was found so far. `--only NAME`, which may be repeated, runs some: the others keep their rows.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
 
 from layerstore_core.conformance.outcomes.results import GROUP_NAMES
@@ -57,16 +58,22 @@ _CROSS_HEAD = """\
 
 Each [mutant](conformance-mutants.md) was tested with every group of the kit but `speed`. The table has the groups in
 which tests failed, with the number of these tests; the group in which an author would look for the fault is **bold**.
-The correct driver, of which all mutants are small changes, failed in none. Of the calls, steps and random sequences of
-a sweep, 6 were tried (`--conformance-examples 6`), and the drivers had their roots in memory.
+Correct is the driver of which all mutants are small changes. Of the calls, steps and random sequences of a sweep, 6
+were tried (`--conformance-examples 6`), and the drivers had their roots in memory.
 `python -m tests.conformance.table all` has written this page. It is no part of the gate, where each mutant meets the
 tests of its own group only.
 
 In memory, a file can have any number of names, so NeedsOneMoreName is not caught in its own group here; on a disk it
 is.
 
-| mutant | groups | tests that failed |
-| --- | --- | --- |
+The last column has the commit whose kit counted the row (faf0b96, 52ba04d and 78c72fb: the one that added the row,
+minutes after it was counted). The kit of today may count more:
+`git diff COMMIT -- layerstore_core/conformance` shows what has changed since. To count a row anew, name it:
+`python -m tests.conformance.table all --only IgnoresTheLabel`.
+Rows by kit: $kits.
+
+| mutant | groups | tests that failed | kit |
+| --- | --- | --- | --- |
 """
 
 
@@ -129,47 +136,79 @@ def text_of(failed: dict[str, list[tuple[str, str]]]) -> str:
     return _HEAD + "\n".join(lines) + "\n"
 
 
-def cross_run(results: Path, root: Path | None, processes: int) -> dict[str, list[tuple[str, str]]]:
+@dataclass(frozen=True)
+class Counted:
+    """What a cross run has found of one mutant.
+
+    Attributes:
+        failed: the group of each test that has failed.
+        kit: the commit of the kit.
+    """
+
+    failed: list[str]
+    kit: str
+
+
+def cross_run(results: Path, root: Path | None, processes: int, only: Sequence[str] = ()) -> dict[str, Counted]:
     """Run every test on every mutant and on the correct driver, in several processes.
 
     Args:
         results: a file of the results so far, as JSON, one process a line. What it has is not run again.
         root: where the drivers have their roots. `None`: in pytest's directories.
         processes: how many run at once.
+        only: the mutants to run, or `Correct`. Empty for all.
     """
-    failed = read_results(results)
-    names = [name for name in ("Correct", *MUTANTS) if name not in failed]
+    found = read_results(results)
+    names = [name for name in (only or ("Correct", *MUTANTS)) if name not in found]
+    kit = _commit()
     with ThreadPoolExecutor(processes) as pool, open(results, "a") as lines:
         running = [pool.submit(run, "all", names[at : at + _BUNDLE], root) for at in range(0, len(names), _BUNDLE)]
         for done in as_completed(running):
-            print(json.dumps(done.result()), file=lines, flush=True)
+            print(json.dumps({"kit": kit, "failed": done.result()}), file=lines, flush=True)
     return read_results(results)
 
 
-def read_results(results: Path) -> dict[str, list[tuple[str, str]]]:
+def read_results(results: Path) -> dict[str, Counted]:
     """Return what the processes of a cross run have found so far."""
-    failed: dict[str, list[tuple[str, str]]] = {}
+    found: dict[str, Counted] = {}
     for line in results.read_text().splitlines() if results.exists() else []:
-        failed |= {name: [(group, test) for group, test in tests] for name, tests in json.loads(line).items()}
-    return failed
+        document = json.loads(line)
+        for name, tests in document["failed"].items():
+            found[name] = Counted([group for group, _ in tests], document["kit"])
+    return found
 
 
-def cross_text(failed: dict[str, list[tuple[str, str]]]) -> str:
-    """Return the document of a cross run."""
-    assert not failed["Correct"], f"the correct driver has failed: {failed['Correct']}"
+def cross_text(found: dict[str, Counted], before: str) -> str:
+    """Return the document of a cross run.
+
+    Args:
+        found: what was found of the mutants that were run, and of `Correct`.
+        before: the document so far, which has the rows of the others.
+    """
+    assert "Correct" not in found or not found["Correct"].failed, "the correct driver has failed"
+    rows = {line.split(" | ")[0].strip("| "): line for line in before.splitlines() if line.startswith("| ")}
     lines = []
-    for name, mutant in MUTANTS.items():
-        if name not in failed:
-            lines.append(f"| {name} | not tried yet | |")
+    for name in ("Correct", *MUTANTS):
+        if name not in found:
+            lines.append(rows.get(name, f"| {name} | not tried yet | | |"))
             continue
-        counts = Counter(group for group, _ in failed[name])
+        counts = Counter(found[name].failed)
+        own = MUTANTS[name].caught_in if name in MUTANTS else ""
         groups = [
-            f"**{group}** {counts[group]}" if group == mutant.caught_in else f"{group} {counts[group]}"
+            f"**{group}** {counts[group]}" if group == own else f"{group} {counts[group]}"
             for group in GROUP_NAMES
             if counts[group]
         ]
-        lines.append(f"| {name} | {', '.join(groups) or 'none'} | {len(failed[name])} |")
-    return _CROSS_HEAD + "\n".join(lines) + "\n"
+        lines.append(f"| {name} | {', '.join(groups) or 'none'} | {counts.total()} | {found[name].kit} |")
+    kits = Counter(line.split(" | ")[-1].strip("| ") or "none" for line in lines)
+    head = _CROSS_HEAD.replace("$kits", ", ".join(f"{kit} {number}" for kit, number in kits.most_common()))
+    return head + "\n".join(lines) + "\n"
+
+
+def _commit() -> str:
+    """Return the commit of this checkout, marked if its files have changed since."""
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def quick_of(table: str) -> str:
@@ -184,10 +223,12 @@ if __name__ == "__main__":
     parser.add_argument("--root", type=Path)
     parser.add_argument("--results", type=Path)
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--only", action="append", default=[], choices=("Correct", *MUTANTS), metavar="NAME")
     chosen = parser.parse_args()
     if chosen.tests == "all":
         results = chosen.results or Path(tempfile.gettempdir(), "layerstore-cross-run")
-        CROSS.write_text(cross_text(cross_run(results, chosen.root, chosen.processes)))
+        found = cross_run(results, chosen.root, chosen.processes, chosen.only)
+        CROSS.write_text(cross_text(found, CROSS.read_text()))
     else:
         text = text_of(run(chosen.tests, root=chosen.root))
         DOCUMENT.write_text(text)

@@ -1,4 +1,4 @@
-"""Make images and their reports, measure that, and use the pages in a browser: what `make browser` does.
+"""Make images and their reports, and use the pages in a browser: what `make browser` does.
 
 The arguments are a directory with playwright-core and axe-core, which gets the pages and screenshots, and a browser.
 """
@@ -6,14 +6,10 @@ The arguments are a directory with playwright-core and axe-core, which gets the 
 from __future__ import annotations
 
 import io
-import os
-import random
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterable
 from pathlib import Path
 
 from layerstore_core import LayerStore
@@ -21,29 +17,13 @@ from layerstore_core.images import Images
 from tests import tars
 from tests.images.archives import ImageSpec, docker_archive
 from tests.report.conftest import STATUS
+from tests.report.figures import files, layer, load_entries, report
 
-LIBRARIES = ("core", "server", "model", "views", "static", "assets", "locale", "crypto", "network")
 NAMES = (b"</script><script>alert(1)<", b"<!--x", "line\u2028sep".encode(), b"caf\xe9", "a\u202egnp.exe".encode())
 
 
-def files(number: int, seed: int, *, top: str = "usr") -> dict[str, int]:
-    """Return the sizes of files as a distribution has them: most are small, a few are large."""
-    rng = random.Random(seed)
-    found = {}
-    for one in range(number):
-        words = [rng.choice(LIBRARIES) for _ in range(rng.randrange(1, 4))]
-        found[f"{top}/{'/'.join(words)}/{rng.choice(LIBRARIES)}{one}.so"] = int(rng.paretovariate(1.05) * 400) % 300_000
-    return found
-
-
-def layer(sizes: dict[str, int], more: Iterable[bytes] = ()) -> bytes:
-    """Return the tar of a layer."""
-    rng = random.Random(7)
-    return tars.tar(*(tars.entry(name.encode(), rng.randbytes(size)) for name, size in sizes.items()), *more)
-
-
 def images() -> bytes:
-    """Return an archive of all images but the measured ones."""
+    """Return an archive of all images but the large one."""
     packages = b"".join(STATUS % (b"%d" % number, b"package-%d" % number) for number in range(20))
     status = tars.entry(b"var/lib/dpkg/status", packages.replace(b"base-files", b"base", 19))
     base, app = files(2500, 1), files(600, 2, top="srv/app")
@@ -67,26 +47,12 @@ def images() -> bytes:
     )
 
 
-def report(store: Path, *words: str, code: int = 0) -> tuple[float, float, int]:
-    """Run `layerstore report` in a new process; return its seconds, those of the processor, and its bytes of memory."""
-    start = time.monotonic()
-    pid = subprocess.Popen(
-        [sys.executable, "-m", "layerstore_core", "report", *words],
-        env={**os.environ, "LAYERSTORE_ROOT": str(store), "LAYERSTORE_DRIVER": "vfs"},
-    ).pid
-    _, status, usage = os.wait4(pid, 0)
-    assert os.waitstatus_to_exitcode(status) == code, words
-    return time.monotonic() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss << 10
-
-
 def make_store(root: Path) -> None:
     """Make a store with all images, in another process: the memory of one is counted for those that it starts."""
     with LayerStore.open(root=root, driver="vfs", durability="none", create=True) as store:
         found = Images(store)
         found.load(io.BytesIO(images()))
-        for number in (1000, 10_000, 100_000):
-            small = {name: size % 4096 for name, size in files(number, 5).items()}
-            found.load(io.BytesIO(docker_archive(ImageSpec([layer(small)], [f"entries:{number}"]))))
+        load_entries(found, 100_000)
         store.create_rw_layer("work", parent=found.get("shop/app:1").chain_id).close()
 
 
@@ -96,18 +62,13 @@ def main(directory: Path, browser: str) -> int:
     try:
         root = temporary / "store"
         subprocess.run([sys.executable, "-m", "tests.report.browser", "--make", root], check=True)
-        report(root, "shop/app:1", "-o", str(directory / "image.html"))
-        report(root, "shop/app:1", "shop/app:2", "-o", str(directory / "compare.html"))
-        report(root, "hostile:1", "-o", str(directory / "hostile.html"))
-        report(root, "--store", "-o", str(directory / "store.html"))
+        report(root, "shop/app:1", page=directory / "image.html")
+        report(root, "shop/app:1", "shop/app:2", page=directory / "compare.html")
+        report(root, "hostile:1", page=directory / "hostile.html")
+        report(root, "--store", page=directory / "store.html")
         rules = ("--max", "wasted=1%", "--max", "layers=2", "--fail-under", "efficiency=20%")
-        report(root, "shop/app:1", *rules, "-o", str(directory / "rules.html"), code=1)
-        for number in (1000, 10_000, 100_000):
-            path = directory / f"entries-{number}.html"
-            seconds, busy, memory = report(root, f"entries:{number}", "-o", str(path))
-            times = f"{seconds:.2f} s ({busy:.2f} s of the processor)"
-            print(f"{number:7,} files: {times}, {memory >> 20} MiB, {path.stat().st_size:,} bytes", flush=True)
-        shutil.copy(directory / "entries-100000.html", directory / "large.html")
+        report(root, "shop/app:1", *rules, page=directory / "rules.html", code=1)
+        report(root, "entries-1:100000", page=directory / "large.html")
     finally:
         shutil.rmtree(temporary)
     program = shutil.which(browser)

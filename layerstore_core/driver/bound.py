@@ -19,7 +19,7 @@ from layerstore_core.driver import hookspecs
 from layerstore_core.driver.capabilities import Capabilities
 from layerstore_core.driver.fallback import Fallback
 from layerstore_core.driver.mount_spec import MountSpec
-from layerstore_core.driver.mounts import MountCounts
+from layerstore_core.driver.mounts import MountCounts, label_of
 from layerstore_core.errors import ConfigError, DriverContractError
 from layerstore_core.locking.root_locks import RootLocks
 from layerstore_core.log import logger, wants_details
@@ -321,7 +321,7 @@ class BoundDriver:
         path = self._answer("get", self._hook.get(layer_id=layer_id, mount_label=mount_label), str)
         if not os.path.isabs(path):
             raise DriverContractError(f"driver {self.name}: its hook get returned {path!r}, not an absolute path")
-        if mount_label and not self._labels_mounts and _label_of(path) != mount_label:
+        if mount_label and not self._labels_mounts and label_of(path) != mount_label:
             # `MountCounts` unmounts it, unless others use it.
             raise ConfigError(
                 f"the driver {self.name} labels no mounts, and the layer was created without the label "
@@ -417,14 +417,6 @@ def _is_mount(found: Any) -> bool:
         return False
     texts = all(isinstance(text, str) for text in (found.type, found.source, *found.options))
     return texts and bool(found.type) and (found.type != "bind" or os.path.isabs(found.source))
-
-
-def _label_of(path: str) -> str:
-    """Return the SELinux label of a file, `""` for none."""
-    try:
-        return os.getxattr(path, "security.selinux", follow_symlinks=False).rstrip(b"\0").decode(errors="replace")
-    except OSError:
-        return ""
 
 
 def _check_known_id(layer_id: str) -> None:

@@ -9,6 +9,7 @@ the notes, the mounts of processes that have died are found.
 from __future__ import annotations
 
 import errno
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,7 +18,7 @@ from typing import Final
 
 from layerstore_core.base import inside
 from layerstore_core.base.atomic import make_directory
-from layerstore_core.errors import BadRecord, LayerStoreError, while_doing
+from layerstore_core.errors import BadRecord, ConfigError, LayerStoreError, while_doing
 from layerstore_core.locking.root_locks import RootLocks
 from layerstore_core.log import logger
 
@@ -52,20 +53,28 @@ class MountCounts:
         """Mount a layer, or count one more user of its mount.
 
         Args:
+            mount_label: an SELinux label, `""` for none. The driver sets it, unless the layer is mounted already.
             keep: do not count a user, but leave the layer mounted until `end_kept`.
 
         Returns:
             The absolute path of the layer's tree.
+
+        Raises:
+            ConfigError: the layer is mounted already, and has not got the label.
         """
         with self.changing(layer_id):
             count, path = self._users.get(layer_id, (0, ""))
             if not count:
                 new = False
                 try:
-                    new = self._note(layer_id, keep=keep)
+                    new = self._note(layer_id)
                     self._locks.acquire(_users_key(layer_id), self)
                     path = self._driver_get(layer_id, mount_label)
-                    if not keep:
+                    if not new:  # others have it mounted, or had
+                        _require_label(layer_id, path, mount_label)
+                    if keep:
+                        self._keep(layer_id)
+                    else:
                         self._users[layer_id] = 1, path
                 except BaseException:
                     self._locks.release(_users_key(layer_id), self)
@@ -74,10 +83,12 @@ class MountCounts:
                     raise
                 if keep:
                     self._locks.release(_users_key(layer_id), self)
-            elif keep:
-                self._note(layer_id, keep=True)
             else:
-                self._users[layer_id] = count + 1, path
+                _require_label(layer_id, path, mount_label)
+                if keep:
+                    self._keep(layer_id)
+                else:
+                    self._users[layer_id] = count + 1, path
             return path
 
     def put(self, layer_id: str) -> None:
@@ -203,7 +214,7 @@ class MountCounts:
             self._driver_put(layer_id)
             self._remove_note(layer_id)
 
-    def _note(self, layer_id: str, *, keep: bool) -> bool:
+    def _note(self, layer_id: str) -> bool:
         """Write the note that the layer is mounted. Return whether there was none.
 
         On a full disk no note is written. So layers can still be read there, with drivers that need no space for a
@@ -211,16 +222,20 @@ class MountCounts:
         """
         if not self._locks.writable:
             return False
-        new = not inside.exists(self._directory / layer_id)
-        if new or keep:
-            try:
-                self._write(layer_id, _KEPT if keep else b"")
-            except BaseException as error:
-                if new:
-                    self._remove_note(layer_id)
-                if keep or not isinstance(error, OSError) or error.errno not in _FULL:
-                    raise
-        return new
+        if inside.exists(self._directory / layer_id):
+            return False
+        try:
+            self._write(layer_id, b"")
+        except BaseException as error:
+            self._remove_note(layer_id)
+            if not isinstance(error, OSError) or error.errno not in _FULL:
+                raise
+        return True
+
+    def _keep(self, layer_id: str) -> None:
+        """Note that the layer's mount is to stay. The disk must have room for that."""
+        if self._locks.writable:
+            self._write(layer_id, _KEPT)
 
     def _write(self, layer_id: str, content: bytes) -> None:
         make_directory(self._directory, 0o700)
@@ -243,6 +258,27 @@ class MountCounts:
                 logger.warning("{}; the layer stays mounted", error)
                 return True
         return False
+
+
+def _require_label(layer_id: str, path: str, mount_label: str) -> None:
+    """Refuse a label that the mount of a layer has not got.
+
+    Raises:
+        ConfigError: it has another one, or none.
+    """
+    if mount_label and label_of(path) != mount_label:
+        raise ConfigError(
+            f"layer {layer_id} is mounted already, without the label {mount_label!r}; leave the mount label out, or "
+            "unmount the layer first"
+        )
+
+
+def label_of(path: str) -> str:
+    """Return the SELinux label of a file, `""` for none."""
+    try:
+        return os.getxattr(path, "security.selinux", follow_symlinks=False).rstrip(b"\0").decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def _key(layer_id: str) -> str:

@@ -134,6 +134,17 @@ class TestContract:
             assert tree(root) == before
 
 
+class Labelling(SmallestDriver):
+    """A driver that notes the labels that it gets."""
+
+    labels: ClassVar[list[str]] = []
+
+    @hookimpl
+    def get(self, layer_id: str, mount_label: str) -> str:
+        self.labels.append(mount_label)
+        return SmallestDriver.get(self, layer_id)
+
+
 class TestMountLabels:
     """A driver whose `get` takes no label would ignore it, and a container would run without its protection."""
 
@@ -179,19 +190,39 @@ class TestMountLabels:
                 store.driver.get(layer.cache_id, f"{self.LABEL},c3")
 
     def test_a_driver_that_takes_a_label_has_it(self, root):
-        class Labelling(SmallestDriver):
-            labels: ClassVar[list[str]] = []
-
-            @hookimpl
-            def get(self, layer_id: str, mount_label: str) -> str:
-                self.labels.append(mount_label)
-                return SmallestDriver.get(self, layer_id)
-
         with open_with(Labelling, root) as store:
             layer = register(store, BASE)
             store.driver.get(layer.cache_id, self.LABEL)
             store.driver.put(layer.cache_id)
             assert Labelling.labels[-1] == self.LABEL
+
+    @pytest.mark.parametrize("keep", [False, True])
+    @pytest.mark.parametrize("process", ["the same", "another"])
+    def test_a_label_is_refused_for_a_layer_that_is_mounted_without_it(self, root, process, keep):
+        """The mount that is there is what the container would get."""
+        with open_with(Labelling, root) as one, open_with(Labelling, root) as another:
+            layer = register(one, BASE)
+            one.driver.get(layer.cache_id)
+            driver = one.driver if process == "the same" else another.driver
+            with pytest.raises(ConfigError, match="is mounted already, without the label"):
+                driver.get(layer.cache_id, self.LABEL, keep=keep)
+            assert driver.kept_mounts() == []
+            assert not another.driver.is_used(layer.cache_id)
+            assert one.driver.is_used(layer.cache_id)
+            one.driver.put(layer.cache_id)
+            assert not one.driver.is_mounted(layer.cache_id)
+            assert driver.get(layer.cache_id, self.LABEL)
+            driver.put(layer.cache_id)
+
+    @pytest.mark.needs_root
+    def test_a_label_that_the_mount_has_is_accepted(self, root):
+        with open_with(Labelling, root) as one, open_with(Labelling, root) as another:
+            layer = register(one, BASE)
+            path = one.driver.get(layer.cache_id)
+            os.setxattr(path, "security.selinux", self.LABEL.encode() + b"\0")
+            assert one.driver.get(layer.cache_id, self.LABEL) == path
+            assert another.driver.get(layer.cache_id, self.LABEL) == path
+            assert another.driver.get(layer.cache_id) == path
 
 
 class TestSmallest:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
 #: A child that takes longer than this many seconds waits for an event that will never come.
 TIME_LIMIT: Final = 120
-
+#: The seconds after that in which it has to have ended.
+GRACE: Final = 10
+_CHUNK: Final = 1 << 16
 #: A child calls it with a line for its parent.
 Report = Callable[[str], None]
 
@@ -74,8 +79,10 @@ class Child:
         Raises:
             AssertionError: the child did not end within two minutes.
         """
-        with os.fdopen(self._reading, "rb") as stream:
-            lines = stream.read().decode("utf-8", "surrogateescape").splitlines()
+        try:
+            lines = self._read().decode("utf-8", "surrogateescape").splitlines()
+        finally:
+            os.close(self._reading)
         _, status = os.waitpid(self._pid, 0)
         number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
         assert number != signal.SIGALRM, f"a process did not end within {TIME_LIMIT} seconds: it waits for a lock"
@@ -84,6 +91,29 @@ class Child:
         if number not in (0, signal.SIGKILL):
             error += f"\nit was ended by {signal.Signals(number).name}"
         return Ended(reported, number == signal.SIGKILL, error)
+
+    def _read(self) -> bytes:
+        """Return what the child writes until it ends. Its pipe may live longer: in a server that it has forked."""
+        written = bytearray()
+        os.set_blocking(self._reading, False)
+        watched = os.pidfd_open(self._pid)
+        try:
+            poll = select.poll()
+            for fd in (self._reading, watched):
+                poll.register(fd, select.POLLIN)
+            deadline = time.monotonic() + TIME_LIMIT + GRACE
+            while True:
+                ready = dict(poll.poll(max(0, deadline - time.monotonic()) * 1000))
+                assert ready, f"a process did not end within {TIME_LIMIT} seconds: it waits for something"
+                if self._reading in ready:
+                    with suppress(BlockingIOError):
+                        while chunk := os.read(self._reading, _CHUNK):
+                            written += chunk
+                        poll.unregister(self._reading)  # nobody can write into it any more
+                if watched in ready:
+                    return bytes(written)
+        finally:
+            os.close(watched)
 
 
 def die() -> NoReturn:

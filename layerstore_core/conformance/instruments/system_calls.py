@@ -25,7 +25,7 @@ from functools import cache
 from typing import Final, NamedTuple
 
 from layerstore_core.base.threads.tasks import Threads
-from layerstore_core.conformance.processes import TIME_LIMIT, Child, Ended, Report
+from layerstore_core.conformance.processes import GRACE, TIME_LIMIT, Child, Ended, Report
 
 #: The calls that change files, by machine: the name, and the number. A call of 0 does not exist there.
 _NUMBERS: Final[dict[str, dict[str, int]]] = {
@@ -96,8 +96,6 @@ _CONTINUE: Final = 1
 _NOTIFICATION: Final = struct.Struct("<QIIiIQ6Q")
 _ANSWER: Final = struct.Struct("<QqiI")
 _INSTRUCTION: Final = struct.Struct("<HBBI")
-#: The seconds after its time limit in which the child has to end.
-_GRACE: Final = 10
 _LOAD, _EQUAL, _ANY_BIT, _RETURN = 0x20, 0x15, 0x45, 0x06
 
 
@@ -195,7 +193,7 @@ def _answer(listener: int, pid: int, at: int, code: int) -> tuple[int, str]:
         poll = select.poll()
         poll.register(listener, select.POLLIN)
         poll.register(watched, select.POLLIN)
-        deadline = time.monotonic() + TIME_LIMIT + _GRACE
+        deadline = time.monotonic() + TIME_LIMIT + GRACE
         while True:
             ready = dict(poll.poll(max(0, deadline - time.monotonic()) * 1000))
             if not ready:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from layerstore_core.images.formats.documents import ConfigDocument
@@ -29,12 +29,15 @@ def steps_of(config: ConfigDocument) -> tuple[Step, ...]:
     """Return the steps of an image's build, the first one first.
 
     A config without a history has an empty step for each layer. If its steps are more than its layers, the last ones
-    have made none.
+    have made none. Steps that are no objects are left out.
     """
-    recorded: Sequence[Mapping[str, Any]] = config.document.get("history") or ({},) * len(config.diff_ids)
+    history = config.document.get("history")
+    recorded: list[Mapping[str, Any]] = []
+    if isinstance(history, list):
+        recorded = [step for step in history if isinstance(step, dict)]
     found = []
     layers = iter(range(len(config.diff_ids)))
-    for step in recorded:
+    for step in recorded or [{}] * len(config.diff_ids):
         layer = None if step.get("empty_layer") else next(layers, None)
         found.append(Step(text_of(step, "created"), text_of(step, "created_by"), text_of(step, "comment"), layer))
     return tuple(found)

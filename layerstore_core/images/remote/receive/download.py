@@ -78,6 +78,7 @@ class Download:
         position: how far it has been read.
         opened: whether it has been opened for reading.
         readers: how many have it open.
+        reading: how many read from its file just now, which so stays open.
         distrust: of each server that has sent a part of it: reports that the bytes were wrong.
     """
 
@@ -88,6 +89,7 @@ class Download:
         self.position = 0
         self.opened = False
         self.readers = 0
+        self.reading = 0
         self.begun: Literal["waiting", "elsewhere", "downloading"] = "waiting"
         self.todo: list[tuple[int, int]] = []
         self.transfers: list[Transfer] = []

@@ -146,7 +146,13 @@ class Downloads:
                 self._condition.wait(_LOOK)
             if self._stopped and self._error is not None:
                 raise self._error
-        data = download.file.read_at(position, min(count, end - position, PIECE))
+            download.reading += 1
+        try:
+            data = download.file.read_at(position, min(count, end - position, PIECE))
+        finally:
+            with self._condition:
+                download.reading -= 1
+                self._end(download)
         if position + len(data) > download.position:
             download.position = position + len(data)
             self._changed(download)
@@ -165,6 +171,11 @@ class Downloads:
         unused = download.opened and not download.readers and not download.transfers
         if unused and download.file.complete:
             download.file.rest()
+
+    def _end(self, download: Download) -> None:
+        """Close the file of a blob after the end, once nobody writes to it or reads from it."""
+        if self._stopped and not (download.transfers or download.reading):
+            download.file.close()
 
     def can_give(self, digest: str) -> bool:
         """Return whether the file of a blob can be moved away: it is complete, and still in its place."""
@@ -222,8 +233,7 @@ class Downloads:
         self._threads.close(_PATIENCE)
         with self._condition:
             for download in self._downloads.values():
-                if not download.transfers:
-                    download.file.close()
+                self._end(download)
 
     def __enter__(self) -> Self:
         return self
@@ -258,8 +268,7 @@ class Downloads:
                 with self._condition:
                     transfer.download.transfers.remove(transfer)
                     self._rest(transfer.download)
-                    if self._stopped and not transfer.download.transfers:
-                        transfer.download.file.close()
+                    self._end(transfer.download)
                     self._condition.notify_all()
 
     def _next(self) -> Transfer | None:

@@ -221,6 +221,28 @@ def test_an_error_of_the_one_who_is_told_of_progress_is_passed_on(fake: FakeRegi
                 read(downloads, blob)
 
 
+def test_a_file_is_not_closed_while_it_is_read(
+    fake: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that fails ends all downloads, while another one may read what has arrived."""
+    content = noise(1, 100_000)
+    fake.add_blob("app", content)
+    read_at = PartialFile.read_at
+
+    def read_after_the_end(self: PartialFile, position: int, count: int) -> bytes:
+        downloads.close()
+        return read_at(self, position, count)
+
+    with downloading(fake, tmp_path, content) as (downloads, (blob,)):
+        read(downloads, blob)
+        monkeypatch.setattr(PartialFile, "read_at", read_after_the_end)
+        with downloads.open(blob.digest, "a layer") as file:
+            assert file.read(1000) == content[:1000]
+    file_after = PartialFile(path_of(tmp_path, content), len(content))
+    assert file_after.try_lock(), "it was not closed after the read"
+    file_after.close()
+
+
 def test_a_disk_that_becomes_full_is_an_error_that_names_the_directory(
     fake: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

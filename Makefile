@@ -27,9 +27,9 @@ lint: $(VENV)/.ready  ## style, format, types, the direction of imports, and spe
 	$(BIN)/codespell
 
 # What the kernels have to agree with. Tests of kernels are skipped. Drivers, locks and records do not know the engine:
-# `make nightly` takes all, and the tests of stores.
-PLAIN_ARGS ?= -k "not overlay2 and not btrfs and not test_load and not test_demo and not test_same_image and not 300_000"
-PLAIN := tests/tar tests/tarsplit tests/unpack tests/diff tests/tree tests/across
+# `make nightly` takes all, and the tests of stores and of several parts together.
+PLAIN_ARGS ?= -k "not overlay2 and not btrfs"
+PLAIN := tests/tar tests/tarsplit tests/unpack tests/diff tests/tree
 plain: $(VENV)/.ready  ## the tests of tars and trees, without the kernels
 	LAYERSTORE_NATIVE=0 $(BIN)/python -m pytest -n auto --dist loadgroup $(PLAIN) $(PLAIN_ARGS) $(PYTEST_ARGS)
 
@@ -89,7 +89,7 @@ nightly: $(VENV)/.ready  ## the whole kit for the example drivers, long property
 	env -u LAYERSTORE_TEST_EXAMPLE_GROUPS $(BIN)/python -m pytest -n auto --dist loadgroup $(dir $(EXAMPLES)) $(PYTEST_ARGS)
 	LAYERSTORE_TEST_PEERS=all LAYERSTORE_TEST_REMOTE=whole LAYERSTORE_TEST_MUTANTS=whole LAYERSTORE_TEST_NEW_DRIVERS=whole LAYERSTORE_TEST_QUICK=0 HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -n auto --dist loadgroup --timeout 3600 tests drivers bridges $(PYTEST_ARGS)
 	LAYERSTORE_RELIABILITY=1 $(BIN)/python -m pytest $(THOROUGH) $(PYTEST_ARGS)
-	$(MAKE) plain PLAIN="$(PLAIN) tests/store" PLAIN_ARGS=
+	$(MAKE) plain PLAIN="$(PLAIN) tests/store tests/across" PLAIN_ARGS=
 	$(MAKE) engines growth
 
 SOAK_MINUTES ?= 60

@@ -28,6 +28,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("target", kernels.TARGETS)
 def test_kernels_accept_any_bytes(target: str, built: Path, tmp_path: Path) -> None:
     passed, output = kernels.run(built / f"{target}-fuzz", built / "seeds", SECONDS, tmp_path, tmp_path / "crash")

@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 
 from layerstore_core.base.kernels import VARIABLE, engine
-from tests.in_gate import in_gate
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 FEW, MANY = 200, 1200
@@ -31,7 +30,7 @@ LOOPS = tuple(BUDGETS["plain"])
 ALLOWANCE = 1.0 if sys.version_info[:2] == (3, 11) else 1.5
 
 
-@pytest.fixture(scope="module", params=in_gate("kernels", of=tuple(BUDGETS)))
+@pytest.fixture(scope="module", params=BUDGETS)
 def engine_used(request: pytest.FixtureRequest) -> str:
     """Which engine does the work: the kernels, or Python alone."""
     if request.param == "kernels" and engine().kernels is None:
@@ -69,6 +68,7 @@ def per_entry(engine_used: str, tmp_path_factory: pytest.TempPathFactory) -> dic
     return {loop: spent[loop] - spent["nothing"] for loop in LOOPS}
 
 
+@pytest.mark.nightly
 @pytest.mark.needs_kernel
 @pytest.mark.xdist_group("instructions")
 @pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind, which counts, is not installed")

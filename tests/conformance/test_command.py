@@ -62,6 +62,7 @@ def test_quick(author: Author) -> None:
     assert "chosen: the quick tests\n" in done.stdout
 
 
+@pytest.mark.nightly
 def test_last_failed(author: Author) -> None:
     module = author.install(FAILING)
     author.conformance("fussy", "-k", FAILS, code=1)

@@ -26,7 +26,10 @@ def on(*parameters):
     """Return parameters of a test, the last of which is the driver."""
     driver = parameters[-1]
     reason = why_no_driver(driver)
-    return pytest.param(*parameters, marks=pytest.mark.skipif(bool(reason), reason=f"{driver}: {reason}"))
+    marks = [pytest.mark.skipif(bool(reason), reason=f"{driver}: {reason}")]
+    if driver == "vfs":  # overlay2 does all that it does, and more
+        marks.append(pytest.mark.nightly)
+    return pytest.param(*parameters, marks=marks)
 
 
 DRIVERS = pytest.mark.parametrize("driver", [on("vfs"), on("overlay2")])

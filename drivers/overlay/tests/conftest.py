@@ -21,6 +21,7 @@ from layerstore_core import DriverContext, IDMapping, LayerStream
 from layerstore_core.errors import DriverNotSupported
 from layerstore_core.log import driver_logger
 from layerstore_core.tar.scanner import TarScanner
+from tests.in_gate import in_gate
 
 logger = driver_logger("overlay2", "layerstore_overlay")
 
@@ -96,7 +97,7 @@ def overlay():
         pytest.skip(reason)
 
 
-@pytest.fixture(params=PLACES)
+@pytest.fixture(params=in_gate("tmpfs", of=tuple(PLACES)))
 def place(request, overlay):
     """A directory, once on disk and once in memory. All mounts in it are removed at the end."""
     path = Path(os.path.realpath(tempfile.mkdtemp(prefix="layerstore-overlay-", dir=PLACES[request.param])))

@@ -66,8 +66,7 @@ tests of its own group only.
 In memory, a file can have any number of names, so NeedsOneMoreName is not caught in its own group here; on a disk it
 is.
 
-The last column has the commit whose kit counted the row (faf0b96, 52ba04d and 78c72fb: the one that added the row,
-minutes after it was counted). The kit of today may count more:
+The last column has the commit whose kit counted the row. The kit of today may count more:
 `git diff COMMIT -- layerstore_core/conformance` shows what has changed since. To count a row anew, name it:
 `python -m tests.conformance.table all --only IgnoresTheLabel`.
 Rows by kit: $kits.

@@ -10,11 +10,10 @@ import pytest
 
 from tests.driver_roots import remove_root, why_not
 from tests.images.archives import ImageSpec, docker_archive
-from tests.in_gate import in_gate
 from tests.ordinary_users import OrdinaryUsers
 from tests.store.layers import BASE, MIDDLE, tar_of
 
-pytestmark = [pytest.mark.needs_root, pytest.mark.needs_kernel]
+pytestmark = [pytest.mark.nightly, pytest.mark.needs_root, pytest.mark.needs_kernel]
 
 OLD = ImageSpec([BASE, MIDDLE], ["old:1"], extra={"config": {"Env": ["A=1"], "Cmd": ["sh"]}})
 NEW = ImageSpec([tar_of({"etc": None, "etc/hosts": b"new\n"})], ["new:1"], extra={"config": {"Env": ["A=2"]}})
@@ -89,7 +88,7 @@ def test_the_script_makes_other_images_each_time(expected: list[str]) -> None:
     assert all(len(image) == 71 for image in expected)
 
 
-@pytest.mark.parametrize("driver", in_gate("overlay2", of=("overlay2", "btrfs")))
+@pytest.mark.parametrize("driver", ["overlay2", "btrfs"])
 def test_drivers_make_the_same_images(
     expected: list[str], driver: str, quick_program: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -101,7 +100,7 @@ def test_drivers_make_the_same_images(
     assert as_root(directory, quick_program, driver) == expected
 
 
-@pytest.mark.parametrize("driver", in_gate(of=("vfs", "overlay2")))
+@pytest.mark.parametrize("driver", ["vfs", "overlay2"])
 def test_an_ordinary_user_makes_the_same_images(expected: list[str], driver: str, users: OrdinaryUsers) -> None:
     archive = users.home() / "archive.tar"
     archive.write_bytes(docker_archive(OLD, NEW))

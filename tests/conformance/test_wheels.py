@@ -14,11 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.in_gate import in_gate
-
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ("minimal", "tarball", "erofs", "fuse-overlayfs")
-pytestmark = pytest.mark.xdist_group("wheels")
+pytestmark = [pytest.mark.nightly, pytest.mark.xdist_group("wheels")]
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +112,7 @@ def environment(shared_environment) -> Iterator[Environment]:
     assert shared_environment.installed == before
 
 
-@pytest.mark.parametrize("name", in_gate(of=EXAMPLES))
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_passes_from_its_wheel(environment, tmp_path, name: str) -> None:
     if name == "erofs" and os.geteuid() != 0:
         pytest.skip("mounting needs the rights of root")

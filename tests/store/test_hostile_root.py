@@ -184,7 +184,8 @@ def try_all(open_store: Callable[..., LayerStore]) -> dict[str, str]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "planted" in metafunc.fixturenames:
-        metafunc.parametrize("planted", PLANTED, ids=lambda planted: planted.__name__[6:])
+        kinds = [kind if kind is plant_link else pytest.param(kind, marks=pytest.mark.nightly) for kind in PLANTED]
+        metafunc.parametrize("planted", kinds, ids=lambda planted: planted.__name__[6:])
 
 
 def test_no_operation_follows_what_replaces_a_component(open_store, store_root, tmp_path, planted, driver):

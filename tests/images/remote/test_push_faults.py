@@ -176,7 +176,8 @@ def test_a_push_that_is_killed_leaves_the_old_image_and_the_next_one_goes_on(
     assert {blob.digest for blob in pushed.blobs if blob.state == "exists"} >= {
         blob.digest for blob in pushed.blobs if blob.digest in arrived
     }
-    assert blob_bytes(fake_registry) == sum(blob.size for blob in pushed.blobs if blob.digest not in arrived)
+    # What the killed process had sent at once with the request may have arrived since then.
+    assert blob_bytes(fake_registry) == sum(blob.size for blob in pushed.blobs if blob.state != "exists")
 
 
 def test_an_interrupted_push_does_not_wait_for_a_silent_registry(

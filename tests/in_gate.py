@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Final
 
 import pytest
-from _pytest.mark import ParameterSet
 
 from tests.driver_roots import DRIVERS
 
@@ -19,7 +18,7 @@ GATE_DRIVERS: Final = ("vfs", "overlay2")
 RUN_DRIVERS: Final = GATE_DRIVERS if SHORT else DRIVERS
 
 
-def in_gate(*chosen: str, of: Sequence[str] = DRIVERS) -> list[str | ParameterSet]:
+def in_gate(*chosen: str, of: Sequence[str] = DRIVERS) -> list[object]:
     """Return all parameters, of which those that are not chosen are marked `nightly`.
 
     Args:

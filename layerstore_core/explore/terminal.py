@@ -7,11 +7,10 @@ import select
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TextIO
 
 from layerstore_core.base.threads.tasks import Threads
-from layerstore_core.errors import LayerStoreError
 
 
 @contextmanager
@@ -41,6 +40,7 @@ def _wait_for_end(terminal: TextIO | int, ending: int, close: Callable[[], objec
     gone = [descriptor for descriptor, _ in poll.poll()]
     if gone == [ending]:
         return
-    with suppress(LayerStoreError, OSError):
+    try:
         close()
-    os._exit(128 + signal.SIGHUP)
+    finally:  # there is no terminal for an error
+        os._exit(128 + signal.SIGHUP)
